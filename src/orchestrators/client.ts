@@ -76,7 +76,11 @@ export type TestStep = {
   readonly ms: number;
   readonly detail: string;
 };
-export type TestReport = { readonly ok: boolean; readonly latencyMs: number; readonly steps: readonly TestStep[] };
+export type TestReport = {
+  readonly ok: boolean;
+  readonly latencyMs: number;
+  readonly steps: readonly TestStep[];
+};
 
 /** The only port to an Orchestrator; one implementation a protocol. No method throws for what a backend does. */
 export interface OrchestratorClient {
@@ -84,8 +88,17 @@ export interface OrchestratorClient {
   spawn(to: Target, send: Send, signal: AbortSignal): Promise<Outcome>;
   status(at: Target, agent: AgentRef & { externalId: string }, signal: AbortSignal): Promise<Sighting>;
   /** What the backend lists for a task: one sighting a session, in its order. */
-  find(at: Target, taskId: string, signal: AbortSignal): Promise<readonly Sighting[] | { kind: 'cannotTell' | 'tryAgain'; reason: string }>;
-  kill(at: Target, agent: AgentRef & { externalId: string }, reason: string, signal: AbortSignal): Promise<KillAnswer>;
+  find(
+    at: Target,
+    taskId: string,
+    signal: AbortSignal,
+  ): Promise<readonly Sighting[] | { kind: 'cannotTell' | 'tryAgain'; reason: string }>;
+  kill(
+    at: Target,
+    agent: AgentRef & { externalId: string },
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<KillAnswer>;
   probe(target: Target, timeoutMs: number, signal: AbortSignal): Promise<Probe>;
   /** Resolve, connect, health, auth, one after another, each with the cure of its failure; nothing is spawned. */
   test(target: Target, timeoutMs: number, signal: AbortSignal): Promise<TestReport>;
