@@ -1,0 +1,207 @@
+import type { Rules } from './advance.js';
+import { later } from './backoff.js';
+import { refuse, settled, type Draft, type Refusal } from './draft.js';
+import type { TaskEvent } from './event.js';
+import { currentAttempt, isOpen, isTerminal, orderOf, type Attempt } from './task.js';
+
+/** What the outcome of a send makes of a task. Each event names its attempt; a superseded one moves nothing (I7). */
+type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
+
+export const dispatcher = 'dispatcher';
+
+export function accept(draft: Draft, event: Of<'accepted'>, rules: Rules): Refusal | undefined {
+  const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
+  if (attempt === undefined) return refuse('superseded');
+  const isCurrent = attempt.number === draft.task.attempt;
+  const wasOpen = isOpen(attempt);
+  learnId(draft, attempt, event.externalId);
+  if (wasOpen) {
+    draft.setAttempt(attempt.number, {
+      outcome: 'accepted',
+      httpStatus: event.httpStatus,
+      error: null,
+      awaySince: null,
+      missing: 0,
+      askAt: attempt.killDueAt === null ? later(draft.now, rules.silenceMs) : null,
+    });
+  }
+  if (!wasOpen) return undefined;
+  // It was given up, replaced or ended meanwhile: what was started by it has to go.
+  if (!isCurrent || isTerminal(draft.task.state) || !attempt.reusable) {
+    killNow(draft, attempt, 'it was accepted after the task had gone on');
+    return undefined;
+  }
+  if (draft.task.state === 'PENDING')
+    dispatched(draft, { externalId: event.externalId, httpStatus: event.httpStatus });
+  if (draft.task.cancelRequestedAt !== null) killNow(draft, attempt, draft.task.cancelReason ?? 'cancelled');
+  return undefined;
+}
+
+/** PENDING → DISPATCHED, by the backend's answer or because something it said implies it. */
+export function dispatched(draft: Draft, detail: object): void {
+  draft.go(
+    'DISPATCHED',
+    'task.dispatched',
+    dispatcher,
+    { ...settled, failures: 0, avoid: [], dispatchedAt: draft.now },
+    detail,
+  );
+}
+
+export function learnId(draft: Draft, attempt: Attempt, externalId: string | null): void {
+  if (externalId === null || attempt.externalId !== null) return;
+  draft.setAttempt(attempt.number, { externalId });
+  if (attempt.number === draft.task.attempt) draft.set({ externalId });
+}
+
+function killNow(draft: Draft, attempt: Attempt, reason: string): void {
+  draft.setAttempt(attempt.number, {
+    killDueAt: draft.now,
+    killSince: attempt.killSince ?? draft.now,
+    killReason: attempt.killReason ?? reason,
+    askAt: null,
+  });
+}
+
+/** The attempt that is being sent: current, open, not yet accepted, on a PENDING task. */
+function sending(draft: Draft, number: number): Attempt | Refusal {
+  const { task } = draft;
+  if (isTerminal(task.state)) return refuse('over');
+  const attempt = currentAttempt(task);
+  if (attempt === null || attempt.number !== number) return refuse('superseded');
+  if (task.state !== 'PENDING' || !isOpen(attempt) || attempt.outcome === 'accepted') return refuse('stale');
+  return attempt;
+}
+
+const isRefusal = (value: Attempt | Refusal): value is Refusal => 'ok' in value;
+
+export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | undefined {
+  const attempt = sending(draft, event.attempt);
+  if (isRefusal(attempt)) return attempt;
+  // The claim counted a send that never was. An attempt that was uncertain before stays open and uncertain.
+  const certain = attempt.unknownSends === 0;
+  draft.setAttempt(attempt.number, {
+    sends: attempt.sends - 1,
+    ...(certain ? { endedAt: draft.now, outcome: 'not_received', error: event.reason } : {}),
+  });
+  draft.set({ leasedBy: null, claims: 0, dueAt: draft.now });
+  cancelIfNothingLives(draft);
+  return undefined;
+}
+
+export function postpone(draft: Draft, event: Of<'postponed'>): Refusal | undefined {
+  const attempt = sending(draft, event.attempt);
+  if (isRefusal(attempt)) return attempt;
+  if (attempt.unknownSends > 0) return refuse('stale'); // only certainty settles an uncertain attempt (I8)
+  const { task } = draft;
+  draft.setAttempt(attempt.number, {
+    outcome: event.outcome,
+    httpStatus: event.httpStatus,
+    error: event.reason,
+    endedAt: draft.now,
+  });
+  draft.set({
+    ...settled,
+    dueAt: event.dueAt,
+    waiting: event.waiting,
+    failures: task.failures + 1,
+    avoid: event.avoids ? [...new Set([...task.avoid, attempt.backendId])] : task.avoid,
+    orderAt: event.toTheBack ? orderOf(draft.now, task.priority) : task.orderAt,
+  });
+  draft.note('task.retryScheduled', dispatcher, {
+    outcome: event.outcome,
+    reason: event.reason,
+    httpStatus: event.httpStatus,
+    until: event.dueAt,
+  });
+  cancelIfNothingLives(draft);
+  return undefined;
+}
+
+export function reject(draft: Draft, event: Of<'rejected'>): Refusal | undefined {
+  const attempt = sending(draft, event.attempt);
+  if (isRefusal(attempt)) return attempt;
+  if (attempt.unknownSends > 0) return refuse('stale');
+  draft.setAttempt(attempt.number, {
+    outcome: 'rejected',
+    httpStatus: event.httpStatus,
+    error: event.reason,
+    endedAt: draft.now,
+  });
+  if (cancelIfNothingLives(draft)) return undefined;
+  const error = { code: 'BACKEND_REJECTED', message: event.reason, retryable: false };
+  draft.end('FAILED', dispatcher, error, { httpStatus: event.httpStatus });
+  return undefined;
+}
+
+export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal | undefined {
+  const attempt = sending(draft, event.attempt);
+  if (isRefusal(attempt)) return attempt;
+  draft.setAttempt(attempt.number, {
+    outcome: 'unknown',
+    httpStatus: event.httpStatus,
+    error: event.reason,
+    unknownSends: attempt.unknownSends + (event.spends ? 1 : 0),
+    awaySince: event.awaySince,
+  });
+  draft.set({
+    ...settled,
+    dueAt: event.dueAt,
+    failures: draft.task.failures + 1,
+    waiting: { reason: 'confirming_outcome', detail: event.reason, until: event.dueAt },
+  });
+  draft.note('task.outcomeUnknown', dispatcher, { reason: event.reason, httpStatus: event.httpStatus });
+  // A cancelled task is never sent again: its agent, if there is one, is found and killed instead.
+  if (draft.task.cancelRequestedAt !== null) {
+    draft.set({ dueAt: null });
+    draft.orderKills(draft.task.cancelReason ?? 'cancelled');
+  }
+  return undefined;
+}
+
+export function giveUpOutcome(draft: Draft, event: Of<'outcomeGivenUp'>): Refusal | undefined {
+  const attempt = sending(draft, event.attempt);
+  if (isRefusal(attempt)) return attempt;
+  const { task } = draft;
+  const spent = task.spent + 1;
+  draft.setAttempt(attempt.number, { outcome: 'unknown', error: event.reason, reusable: false });
+  draft.set({ spent });
+  const mayFailOver = task.retry.onUnknownOutcome === 'failover' && task.cancelRequestedAt === null;
+  if (mayFailOver && spent < task.retry.maxAttempts) {
+    draft.orderKills('its outcome is unknown and another attempt follows');
+    const dueAt = later(draft.now, event.killFirstMs);
+    const waiting = {
+      reason: 'backing_off',
+      detail: 'an earlier agent is being stopped first',
+      until: dueAt,
+    } as const;
+    draft.set({ ...settled, dueAt, waiting, avoid: [...new Set([...task.avoid, attempt.backendId])] });
+    draft.note('task.retryScheduled', dispatcher, { outcome: 'unknown', reason: event.reason, until: dueAt });
+    return undefined;
+  }
+  const error = { code: 'DISPATCH_OUTCOME_UNKNOWN', message: event.reason, retryable: false };
+  draft.end('FAILED', dispatcher, error);
+  return undefined;
+}
+
+export function hold(draft: Draft, event: Of<'held'>): Refusal | undefined {
+  const { task } = draft;
+  const attempt = currentAttempt(task);
+  if (isTerminal(task.state)) return refuse('over');
+  // A doubled ring must not hold a task whose send is under way.
+  if (task.state !== 'PENDING' || task.leasedBy !== null) return refuse('stale');
+  if (attempt !== null && isOpen(attempt) && attempt.reusable) return refuse('stale');
+  const isNews = task.lane === null || task.waiting?.reason !== event.waiting.reason;
+  draft.set({ dueAt: null, waiting: event.waiting, lane: event.lane });
+  if (isNews)
+    draft.note('task.held', dispatcher, { reason: event.waiting.reason, detail: event.waiting.detail });
+  return undefined;
+}
+
+/** A cancel that waited for an outcome is final as soon as no agent can be alive. */
+export function cancelIfNothingLives(draft: Draft): boolean {
+  const { task } = draft;
+  if (task.cancelRequestedAt === null || isTerminal(task.state) || task.attempts.some(isOpen)) return false;
+  draft.end('CANCELLED', dispatcher, null, { reason: task.cancelReason });
+  return true;
+}
