@@ -1,14 +1,16 @@
+import { skipBlank, skipScalar, stringEnd } from './json-lex.js';
+
 /**
  * What our own part of a body looks like. Payload members are kept as the text that came: parsing and
- * printing would change numbers, doubled names and lone surrogates, and the contract promises the same bytes.
+ * printing would change numbers, doubled names and lone surrogates, and the same bytes are promised back.
  */
 export type Shape = {
   /** Members of the envelope whose values are payloads. */
   readonly payloads: readonly string[];
   /** Members whose objects are ours; absent: every one that is no payload. The rest is the sender's data. */
   readonly own?: readonly string[];
-  /** The member whose array holds the envelopes (a batch); depth is then counted from each item's brace. */
-  readonly items?: string;
+  /** The member whose array holds the envelopes (a batch), and their shape. */
+  readonly items?: { readonly member: string; readonly shape: Shape };
 };
 
 export type ScanFault = {
@@ -18,142 +20,182 @@ export type ScanFault = {
   readonly detail: string;
 };
 
-export type Range = { readonly start: number; readonly end: number };
+export type TextRange = { readonly start: number; readonly end: number };
 
-/** One envelope: where it stands, where its payloads stand, and what spoils it (and only it). */
-export type Envelope = Range & {
-  readonly payloads: ReadonlyMap<string, Range>;
+/** One envelope: where it and its payloads stand in the text, and what spoils it. */
+export type Envelope = TextRange & {
+  readonly payloads: ReadonlyMap<string, TextRange>;
   readonly fault: ScanFault | null;
 };
 
-/** `root` is the body itself; `items` are the envelopes of a batch, in order. A fault of the whole is a refusal. */
+/** `items` are the envelopes of a batch, in order: the fault of one spoils no other. */
 export type Scan =
-  | { readonly ok: true; readonly root: Envelope; readonly items: readonly Envelope[] }
+  | { readonly ok: true; readonly root: Envelope; readonly items: readonly Envelope[] | null }
   | { readonly ok: false; readonly fault: ScanFault };
 
+/** Counted from the envelope's own outermost brace. */
 export const maxDepth = 32;
 
-type Draft = { start: number; end: number; payloads: Map<string, Range>; fault: ScanFault | null };
+const comma = 0x2c;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
 
-/** One open object or array. `keys` is kept only where a doubled name is a fault. */
-type Frame = {
-  readonly isObject: boolean;
-  readonly keys: Set<string> | null;
-  /** The envelope that this is the outermost brace of. */
-  readonly envelope: Draft | null;
-  readonly holdsItems: boolean;
+/** One open object or array; `names` only where a doubled one is a fault. */
+type Frame = { readonly isObject: boolean; readonly names: Set<string> | null };
+
+type Walk = {
+  readonly text: string;
+  readonly shape: Shape;
+  readonly start: number;
+  readonly frames: Frame[];
+  readonly payloads: Map<string, TextRange>;
+  at: number;
+  fault: ScanFault | null;
+  /** The member of the envelope that is being read. */
+  member: string;
+  /** Where a value began that is not ours to judge, or -1; it ends when one frame is open again. */
+  dataStart: number;
+  items: Envelope[] | null;
 };
 
-type Cursor = { at: number };
-
-const quote = 0x22;
-const backslash = 0x5c;
-
 /**
- * Reads JSON text once, without recursion: is it well-formed, is it too deep, is a name doubled in one of our
- * own objects, and where are the payloads. The order of checks is that of the text.
+ * Reads a JSON text once and without recursion: is it well formed, is it too deep, is a name doubled in one
+ * of our own objects, and where are the payloads.
  */
-export function scanJson(text: string, shape: Shape, depthLimit = maxDepth): Scan {
-  const cursor: Cursor = { at: 0 };
-  const root = draftAt(0);
-  const items: Draft[] = [];
-  const frames: Frame[] = [];
-  /** The envelope being read and the number of frames outside it. */
-  let envelope = root;
-  let outside = 0;
-  /** Above 0: inside a payload or the sender's own data, which began at this many frames. */
-  let dataFrom = 0;
-  let member = '';
-  let payloadStart = -1;
+export function scanJson(text: string, shape: Shape): Scan {
+  const root = scanEnvelope(text, skipBlank(text, 0), shape, false);
+  if (root.fault !== null) return { ok: false, fault: root.fault };
+  const end = skipBlank(text, root.at);
+  if (end !== text.length) return { ok: false, fault: syntaxFault(text, end) };
+  return { ok: true, root: envelopeOf(root), items: root.items };
+}
 
-  const spoil = (kind: ScanFault['kind'], detail: string): ScanFault | null => {
-    const fault: ScanFault = { kind, at: cursor.at, detail };
-    if (envelope === root) return fault;
-    envelope.fault ??= fault;
-    return null;
+/** @param keepGoing a spoiled item of a batch is read to its end, for the next one stands behind it */
+function scanEnvelope(text: string, start: number, shape: Shape, keepGoing: boolean): Walk {
+  const walk: Walk = {
+    ...{ text, shape, start, at: start, frames: [], payloads: new Map() },
+    ...{ fault: null, member: '', dataStart: -1, items: null },
   };
-  const syntax = (): Scan => ({
-    ok: false,
-    fault: { kind: 'syntax', at: cursor.at, detail: at(text, cursor) },
-  });
-
   for (;;) {
-    // A value begins here.
-    skipBlank(text, cursor);
-    const frame = frames[frames.length - 1];
-    const start = cursor.at;
-    const isMember = frame?.isObject === true && frame.envelope === envelope && dataFrom === 0;
-    if (isMember && !isRootOfBatch(shape, envelope, root)) {
-      if (shape.payloads.includes(member)) payloadStart = start;
-      if (payloadStart >= 0 || shape.own?.includes(member) === false) dataFrom = frames.length;
-    }
-    const code = text.charCodeAt(start);
-    if (code === 0x7b || code === 0x5b) {
-      const isItem = frame?.holdsItems === true && code === 0x7b && frames.length === 2;
-      if (isItem) {
-        envelope = draftAt(start);
-        items.push(envelope);
-        outside = frames.length;
-      } else if (frame?.holdsItems === true && frames.length === 2) {
-        items.push({ ...draftAt(start), fault: null });
-      }
-      frames.push({
-        isObject: code === 0x7b,
-        keys: code === 0x7b && dataFrom === 0 ? new Set() : null,
-        envelope: isItem || frames.length === 0 ? envelope : null,
-        holdsItems:
-          code === 0x5b && frames.length === 1 && frame?.isObject === true && member === shape.items,
-      });
-      cursor.at += 1;
-      if (frames.length - outside > depthLimit && envelope.fault === null) {
-        const fault = spoil('depth', `more than ${depthLimit} levels deep`);
-        if (fault !== null) return { ok: false, fault };
-      }
-      skipBlank(text, cursor);
-      if (text.charCodeAt(cursor.at) !== (code === 0x7b ? 0x7d : 0x5d)) {
-        if (code === 0x5b) continue;
-        const fault = readMember();
-        if (fault !== undefined) return fault;
-        continue;
-      }
-    } else {
-      if (!skipScalar(text, cursor)) return syntax();
-      if (frame?.holdsItems === true && frames.length === 2) items.push(finished(start, cursor.at));
-    }
-
-    // A value has ended: close what closes with it, then find the next one.
-    for (;;) {
-      if (dataFrom > 0 && frames.length === dataFrom) {
-        if (payloadStart >= 0) envelope.payloads.set(member, { start: payloadStart, end: cursor.at });
-        dataFrom = 0;
-        payloadStart = -1;
-      }
-      const open = frames[frames.length - 1];
-      skipBlank(text, cursor);
-      if (open === undefined) {
-        if (cursor.at !== text.length) return syntax();
-        return { ok: true, root, items };
-      }
-      const next = text.charCodeAt(cursor.at);
-      if (next === 0x2c) {
-        cursor.at += 1;
-        if (!open.isObject) break;
-        skipBlank(text, cursor);
-        const fault = readMember();
-        if (fault !== undefined) return fault;
-        break;
-      }
-      if (next !== (open.isObject ? 0x7d : 0x5d)) return syntax();
-      cursor.at += 1;
-      frames.pop();
-      if (open.envelope !== null) {
-        open.envelope.end = cursor.at;
-        envelope = root;
-        outside = 0;
-      } else if (frames.length === 2 && frames[1]?.holdsItems === true) {
-        const item = items[items.length - 1];
-        if (item !== undefined) item.end = cursor.at;
-      }
-    }
+    let step = beginValue(walk);
+    while (step === 'ended') step = endValue(walk);
+    if (step === 'over') return walk;
+    if (step === 'bad') walk.fault = syntaxFault(text, walk.at);
+    if (walk.fault !== null && (!keepGoing || walk.fault.kind === 'syntax')) return walk;
   }
+}
+
+/** `begun`: another value follows; `ended`: a value is complete; `over`: the envelope is. */
+type Step = 'begun' | 'ended' | 'over' | 'bad';
+
+function beginValue(walk: Walk): Step {
+  const { text, shape, frames } = walk;
+  walk.at = skipBlank(text, walk.at);
+  const code = text.charCodeAt(walk.at);
+  if (frames.length === 1 && frames[0]?.isObject === true) {
+    if (walk.member === shape.items?.member && code === openBracket)
+      return scanItems(walk, shape.items.shape);
+    const isData = shape.payloads.includes(walk.member) || shape.own?.includes(walk.member) === false;
+    if (isData) walk.dataStart = walk.at;
+  }
+  if (code !== openBrace && code !== openBracket) {
+    const end = skipScalar(text, walk.at);
+    if (end < 0) return 'bad';
+    walk.at = end;
+    return 'ended';
+  }
+  const isObject = code === openBrace;
+  frames.push({ isObject, names: isObject && walk.dataStart < 0 ? new Set() : null });
+  if (frames.length > maxDepth) spoil(walk, 'depth', `nested more than ${maxDepth} levels deep`);
+  walk.at = skipBlank(text, walk.at + 1);
+  if (text.charCodeAt(walk.at) === (isObject ? closeBrace : closeBracket)) {
+    walk.at += 1;
+    frames.pop();
+    return 'ended';
+  }
+  return isObject ? readName(walk) : 'begun';
+}
+
+/** A value is complete: note it if it was a payload, then see what follows it. */
+function endValue(walk: Walk): Step {
+  const { text, frames } = walk;
+  if (walk.dataStart >= 0 && frames.length === 1) {
+    if (walk.shape.payloads.includes(walk.member)) {
+      walk.payloads.set(walk.member, { start: walk.dataStart, end: walk.at });
+    }
+    walk.dataStart = -1;
+  }
+  const frame = frames[frames.length - 1];
+  if (frame === undefined) return 'over';
+  walk.at = skipBlank(text, walk.at);
+  const code = text.charCodeAt(walk.at);
+  if (code === comma) {
+    walk.at += 1;
+    return frame.isObject ? readName(walk) : 'begun';
+  }
+  if (code !== (frame.isObject ? closeBrace : closeBracket)) return 'bad';
+  walk.at += 1;
+  frames.pop();
+  return 'ended';
+}
+
+function readName(walk: Walk): Step {
+  const { text, frames } = walk;
+  walk.at = skipBlank(text, walk.at);
+  const start = walk.at;
+  const end = stringEnd(text, start);
+  if (end < 0) return 'bad';
+  const names = frames[frames.length - 1]?.names ?? null;
+  if (names !== null) {
+    const literal = text.slice(start, end);
+    const name = literal.includes('\\') ? (JSON.parse(literal) as string) : literal.slice(1, -1);
+    if (names.has(name)) spoil(walk, 'doubled', `the member ${shown(name)} stands twice in one object`);
+    names.add(name);
+    if (frames.length === 1) walk.member = name;
+  }
+  walk.at = skipBlank(text, end);
+  if (text.charCodeAt(walk.at) !== 0x3a) return 'bad';
+  walk.at += 1;
+  return 'begun';
+}
+
+/** The array of a batch: each item is an envelope of its own, with its own depth and its own fault. */
+function scanItems(walk: Walk, shape: Shape): Step {
+  const { text } = walk;
+  walk.items = [];
+  walk.at = skipBlank(text, walk.at + 1);
+  if (text.charCodeAt(walk.at) === closeBracket) {
+    walk.at += 1;
+    return 'ended';
+  }
+  for (;;) {
+    const item = scanEnvelope(text, skipBlank(text, walk.at), shape, true);
+    walk.at = item.at;
+    if (item.fault?.kind === 'syntax') return 'bad';
+    walk.items.push(envelopeOf(item));
+    walk.at = skipBlank(text, walk.at);
+    const code = text.charCodeAt(walk.at);
+    if (code !== comma && code !== closeBracket) return 'bad';
+    walk.at += 1;
+    if (code === closeBracket) return 'ended';
+  }
+}
+
+function envelopeOf(walk: Walk): Envelope {
+  return { start: walk.start, end: walk.at, payloads: walk.payloads, fault: walk.fault };
+}
+
+function spoil(walk: Walk, kind: 'depth' | 'doubled', detail: string): void {
+  walk.fault ??= { kind, at: walk.at, detail };
+}
+
+function syntaxFault(text: string, at: number): ScanFault {
+  const found = at >= text.length ? 'the end of the text' : shown(text.slice(at, at + 1));
+  return { kind: 'syntax', at, detail: `unexpected ${found} at character ${at}` };
+}
+
+function shown(text: string): string {
+  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text);
 }
