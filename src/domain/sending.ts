@@ -82,7 +82,9 @@ export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | unde
   const certain = attempt.unknownSends === 0;
   draft.setAttempt(attempt.number, {
     sends: attempt.sends - 1,
-    ...(certain ? { endedAt: draft.now, outcome: 'not_received', error: event.reason } : {}),
+    ...(certain
+      ? { endedAt: draft.now, outcome: 'not_received', error: event.reason }
+      : { outcome: 'unknown' }),
   });
   draft.set({ leasedBy: null, claims: 0, dueAt: draft.now });
   cancelIfNothingLives(draft);

@@ -243,7 +243,7 @@ CREATE TABLE audit_log (
 const indexes = `
 CREATE UNIQUE INDEX tasks_idempotency ON tasks (idem_scope, idem_key) WHERE idem_key IS NOT NULL;
 CREATE INDEX tasks_due ON tasks (due_at) WHERE state = 'PENDING' AND due_at IS NOT NULL;
-CREATE INDEX tasks_held ON tasks (lane, workspace_id, order_at) WHERE state = 'PENDING' AND lane IS NOT NULL;
+CREATE INDEX tasks_held ON tasks (lane, (coalesce(workspace_id, '')), order_at) WHERE state = 'PENDING' AND lane IS NOT NULL;
 CREATE INDEX tasks_clock ON tasks (clock_at) WHERE clock_at IS NOT NULL;
 CREATE INDEX tasks_newest ON tasks (created_at, id);
 CREATE INDEX tasks_by_state ON tasks (state, created_at, id) WHERE state IN ('PENDING', 'DISPATCHED', 'RUNNING', 'FAILED', 'CANCELLED');
