@@ -1,0 +1,148 @@
+import { randomBytes } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import express, {
+  type Express,
+  type NextFunction,
+  type Request,
+  type RequestHandler,
+  type Response,
+} from 'express';
+import { makeId } from '../domain/ids.js';
+import type { Logger } from '../logger.js';
+import { nobody, requireScope, type Authenticator, type Caller } from './auth.js';
+import { sendNothing, type Exchange, type Route } from './exchange.js';
+import { refusal, sendProblem } from './problems.js';
+
+export type AppDeps = {
+  readonly routes: readonly Route[];
+  readonly auth: Authenticator;
+  readonly logger: Logger;
+  /** Mounted as they are: they know their own callers. */
+  readonly mounts?: readonly { readonly path: string; readonly handler: RequestHandler }[];
+  /** While true, answers ask the client to open another connection, elsewhere. */
+  readonly isDraining: () => boolean;
+  readonly trustProxy?: boolean | number | string | undefined;
+};
+
+/** The order in which a request is looked at, on one screen. */
+export function makeApp(deps: AppDeps): Express {
+  const app = express();
+  app.disable('x-powered-by').disable('etag');
+  app.enable('strict routing').enable('case sensitive routing');
+  app.set('query parser', 'simple').set('trust proxy', deps.trustProxy ?? false);
+
+  app.use(prepare(deps));
+  for (const { path, handler } of deps.mounts ?? []) app.use(path, handler);
+  for (const [path, routes] of byPath(deps.routes)) {
+    const answer = answerRoutes(deps, routes);
+    app.all(path, (req, res) => answer(req, res, req.params as Record<string, string>));
+  }
+  app.use(() => {
+    throw refusal('route_not_found', 'there is no such route');
+  });
+  app.use((error: unknown, _req: Request, res: Response, _next: NextFunction) =>
+    fail(deps, res, asMalformed(error)),
+  );
+  return app;
+}
+
+const saneRequestId = /^[A-Za-z0-9_-]{1,64}$/;
+
+/** A request id, the headers that every answer has, one log line an answer. */
+function prepare(deps: AppDeps): RequestHandler {
+  return (req, res, next) => {
+    const given = req.headers['x-request-id'];
+    const requestId =
+      typeof given === 'string' && saneRequestId.test(given)
+        ? given
+        : makeId('req', Date.now(), randomBytes(10));
+    res.setHeader('X-Request-Id', requestId);
+    res.setHeader('X-Content-Type-Options', 'nosniff');
+    res.setHeader('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
+    if (req.path.startsWith('/v1')) res.setHeader('Cache-Control', 'no-store');
+    if (deps.isDraining()) res.setHeader('Connection', 'close');
+    logAnswer(deps.logger, req, res, requestId);
+    refuseDoubledHeaders(req);
+    next();
+  };
+}
+
+function logAnswer(logger: Logger, req: Request, res: Response, requestId: string): void {
+  const startedAt = performance.now();
+  const { method } = req;
+  res.once('close', () => {
+    const ms = Math.round((performance.now() - startedAt) * 10) / 10;
+    const path = (req.route as { path?: string } | undefined)?.path ?? null;
+    const line = { requestId, method, route: path, status: res.statusCode, ms, cut: !res.writableFinished };
+    if (res.statusCode >= 500) logger.warn('request.answered', line);
+    else logger.debug('request.answered', line);
+  });
+}
+
+const singleHeaders = new Set(['host', 'authorization', 'content-type', 'content-length', 'idempotency-key']);
+
+/** Two of these would let two programs read one request differently. Node keeps the first without a word. */
+function refuseDoubledHeaders({ rawHeaders, httpVersion, headers }: IncomingMessage): void {
+  const seen = new Set<string>();
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = (rawHeaders[index] ?? '').toLowerCase();
+    if (!singleHeaders.has(name)) continue;
+    if (seen.has(name)) throw refusal('malformed_request', `the header ${name} stands twice`);
+    seen.add(name);
+  }
+  if (httpVersion === '1.1' && headers.host === undefined)
+    throw refusal('malformed_request', 'the header host is missing');
+}
+
+function byPath(routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> {
+  const paths = new Map<string, Route[]>();
+  for (const route of routes) {
+    const list = paths.get(route.path);
+    if (list === undefined) paths.set(route.path, [route]);
+    else list.push(route);
+  }
+  return paths;
+}
+
+/** Who asks comes before what is asked: without a key nothing can be learnt, not even the methods. */
+function answerRoutes(
+  deps: AppDeps,
+  routes: readonly Route[],
+): (req: IncomingMessage, res: ServerResponse, params: Readonly<Record<string, string>>) => Promise<void> {
+  const isOpen = routes.every(({ scope }) => scope === 'anyone');
+  const allow = [
+    ...new Set(routes.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))),
+    'OPTIONS',
+  ];
+  return async (req, res, params) => {
+    try {
+      const caller: Caller = isOpen ? nobody : await deps.auth.authenticate(req.headers.authorization);
+      const method = req.method === 'HEAD' ? 'GET' : req.method;
+      const route = routes.find((one) => one.method === method);
+      if (route === undefined) {
+        if (method !== 'OPTIONS')
+          throw refusal('method_not_allowed', `allowed are ${allow.join(', ')}`, { allow });
+        res.setHeader('Allow', allow.join(', '));
+        sendNothing(res);
+        return;
+      }
+      if (route.scope !== 'anyone') requireScope(caller, route.scope);
+      const requestId = String(res.getHeader('X-Request-Id'));
+      await route.handle({ req, res, requestId, params, caller } satisfies Exchange);
+    } catch (error) {
+      fail(deps, res, error);
+    }
+  };
+}
+
+function fail(deps: AppDeps, res: ServerResponse, error: unknown): void {
+  const requestId = String(res.getHeader('X-Request-Id') ?? '');
+  const { known } = sendProblem(res, error, requestId);
+  if (!known) deps.logger.error('request.failed', { requestId, error });
+}
+
+/** Express's own refusals (a path whose percent-encoding is broken) are the client's fault. */
+function asMalformed(error: unknown): unknown {
+  const status = typeof error === 'object' && error !== null && 'status' in error ? error.status : undefined;
+  return status === 400 ? refusal('malformed_request', 'the path is not well-formed') : error;
+}
