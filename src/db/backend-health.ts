@@ -12,7 +12,6 @@ import { backendColumns, backendOf, type BackendRow } from './rows.js';
 /** A backend with its sealed credential: what a process needs to call it. */
 export type BackendWithSecret = ReturnType<typeof backendOf> & {
   readonly sealedSecret: string | null;
-  readonly refusedSends: number;
 };
 
 const withSecrets = {

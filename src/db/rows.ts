@@ -395,6 +395,7 @@ export function backendOf(row: Omit<BackendRow, 'auth_secret'>): Backend {
       consecutiveSuccesses: row.consecutive_successes,
       lastError: row.last_error,
     },
+    refusedSends: row.refused_sends,
     blockedUntil: row.blocked_until,
     nextSendAt: row.next_send_at,
     trialAt: row.trial_at,

@@ -36,6 +36,8 @@ export type Backend = {
   /** Grows with every change of configuration; a probe counts only for the version it saw. */
   readonly configVersion: number;
   readonly health: Health;
+  /** Sends in a row that were not received. */
+  readonly refusedSends: number;
   /** Set by Retry-After: nothing is sent before. */
   readonly blockedUntil: Date | null;
   /** When a rate-limited backend may get its next spawn request. */

@@ -1,0 +1,81 @@
+import { performance } from 'node:perf_hooks';
+import type { BackendLoad } from '../domain/backend.js';
+import type { Fleet } from '../domain/routing.js';
+import { findBackendsWithSecrets } from '../db/backend-health.js';
+import { findFleet } from '../db/fleet.js';
+import type { Sql } from '../db/pool.js';
+import type { Target } from '../orchestrators/client.js';
+import type { Sealer } from '../seal.js';
+
+/** A process' picture of the backends: fresh enough to route by. Limits are never taken from it (the claim counts). */
+export type FleetView = {
+  /** At most `maxAgeMs` old. */
+  look(): Promise<Fleet>;
+  /** The last picture of one backend, however old; what is about to be sent is held against it. */
+  find(backendId: string): BackendLoad | undefined;
+  /** A backend with its credential opened; null if it is not there. @throws DispatcherError `credential_unreadable` */
+  target(backendId: string): Promise<Target | null>;
+  /** Database time now, by the last picture and the monotonic clock. */
+  now(): Date;
+  /** The next look reads anew. */
+  forget(): void;
+};
+
+export function makeFleetView(options: {
+  readonly db: Sql;
+  readonly sealer: Pick<Sealer, 'open'>;
+  readonly maxAgeMs: number;
+}): FleetView {
+  let fleet: Fleet = { now: new Date(0), backends: [], heldLanes: [] };
+  let lookedAt = Number.NEGATIVE_INFINITY;
+  let looking: Promise<Fleet> | null = null;
+  const secrets = new Map<string, { version: number; target: Target }>();
+
+  const read = async (): Promise<Fleet> => {
+    const startedAt = performance.now();
+    const next = await findFleet(options.db);
+    fleet = next;
+    lookedAt = startedAt;
+    return next;
+  };
+
+  return {
+    async look() {
+      if (performance.now() - lookedAt <= options.maxAgeMs) return fleet;
+      looking ??= read().finally(() => {
+        looking = null;
+      });
+      return looking;
+    },
+    find: (backendId) => fleet.backends.find(({ id }) => id === backendId),
+    async target(backendId) {
+      const seen = fleet.backends.find(({ id }) => id === backendId);
+      const known = secrets.get(backendId);
+      if (seen !== undefined && known?.version === seen.configVersion) return known.target;
+      const [backend] = await findBackendsWithSecrets(options.db, [backendId]);
+      if (backend === undefined) return null;
+      const target: Target = {
+        id: backend.id,
+        protocol: backend.protocol,
+        url: backend.url,
+        authType: backend.authType,
+        healthPath: backend.healthPath,
+        healthExpect: backend.healthExpect,
+        configVersion: backend.configVersion,
+        secret:
+          backend.sealedSecret === null
+            ? null
+            : options.sealer.open(backend.sealedSecret, secretPlace(backend.id)),
+      };
+      secrets.set(backendId, { version: backend.configVersion, target });
+      return target;
+    },
+    now: () => new Date(fleet.now.getTime() + (performance.now() - lookedAt)),
+    forget() {
+      lookedAt = Number.NEGATIVE_INFINITY;
+    },
+  };
+}
+
+/** Where a backend's credential is sealed for: its row and column. */
+export const secretPlace = (backendId: string): string => `${backendId}:auth_secret`;

@@ -1,0 +1,81 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { makeGather } from '../db/gather.js';
+import { advanceTasks, type Advanced, type AdvanceLimits, type AdvanceRequest } from '../db/moves.js';
+import { notify } from '../db/notify.js';
+import { isDataError, type Db } from '../db/pool.js';
+import type { Logger } from '../logger.js';
+
+/** Moves tasks, gathered: what comes while one batch is saved is the next batch (I9). */
+export type Mover = {
+  /** Once. A row that another holds is tried again for a while, and is `skipped` then. */
+  move(request: AdvanceRequest): Promise<Advanced>;
+  /** Until it is saved or `signal` says stop: for what would be forgotten otherwise, such as a send's outcome. */
+  moveSurely(request: AdvanceRequest, signal: AbortSignal): Promise<Advanced>;
+};
+
+const skippedTries = 40;
+const skippedWaitMs = 25;
+
+export function makeMover(options: {
+  readonly db: Db;
+  readonly limits: AdvanceLimits;
+  readonly logger: Logger;
+}): Mover {
+  const { db, limits, logger } = options;
+  const gather = makeGather<AdvanceRequest, Advanced>(
+    async (requests) => {
+      const results = await advanceTasks(db, requests, limits);
+      ringFor(db, results);
+      return results;
+    },
+    { rows: 200, bytes: 4 << 20, waitingBytes: 64 << 20, writers: 2 },
+  );
+
+  const move = async (request: AdvanceRequest): Promise<Advanced> => {
+    for (let tries = 1; ; tries += 1) {
+      const result = await gather(request);
+      if (result.kind !== 'skipped' || tries >= skippedTries) return result;
+      await sleep(skippedWaitMs);
+    }
+  };
+
+  return {
+    move,
+    async moveSurely(request, signal) {
+      for (let waitMs = 50; ; waitMs = Math.min(waitMs * 2, 1000)) {
+        try {
+          const result = await move(request);
+          if (result.kind !== 'skipped' || signal.aborted) return result;
+        } catch (error) {
+          // A fault of the data cannot heal by itself; everything else is a database that will be back.
+          if (signal.aborted || isDataError(error)) throw error;
+          logger.warn('move.delayed', { taskId: request.taskId, error });
+        }
+        await sleep(waitMs);
+      }
+    },
+  };
+}
+
+/** Tells who waits for it: readers of these tasks, the kills, and whoever waits for a freed place. */
+function ringFor(db: Db, results: readonly Advanced[]): void {
+  const moved = results.filter((result) => result.kind === 'won' && result.after !== result.before);
+  if (moved.length === 0) return;
+  const ids: string[] = [];
+  let kills = false;
+  let freed = false;
+  for (const result of moved) {
+    if (result.kind !== 'won') continue;
+    const { before, after } = result;
+    ids.push(after.id);
+    for (const attempt of after.attempts) {
+      const was = before.attempts.find(({ number }) => number === attempt.number);
+      kills ||= attempt.killDueAt !== null && attempt.killDueAt !== was?.killDueAt && attempt.killTries === 0;
+      freed ||= attempt.endedAt !== null && was?.endedAt === null;
+    }
+    freed ||= after.lane !== null && before.lane === null;
+  }
+  void notify(db, 'tasks', [...new Set(ids)]);
+  if (kills) void notify(db, 'kills', []);
+  if (freed) void notify(db, 'release', []);
+}

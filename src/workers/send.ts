@@ -1,0 +1,134 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TaskEvent } from '../domain/event.js';
+import { lessonOf } from '../domain/health.js';
+import type { Outcome } from '../domain/outcome.js';
+import { othersFit } from '../domain/routing.js';
+import { settle } from '../domain/settle.js';
+import type { Task } from '../domain/task.js';
+import type { TaughtLesson } from '../db/backend-health.js';
+import type { Claimed } from '../db/claim.js';
+import type { Lease } from '../db/processes.js';
+import { attemptOf } from '../db/rows.js';
+import type { Logger } from '../logger.js';
+import type { CallbackTokens } from '../orchestrators/callback-token.js';
+import type { Clients, OrchestratorClient, Target } from '../orchestrators/client.js';
+import { spawnBody } from '../orchestrators/spawn-request.js';
+import { findAgent } from './ask.js';
+import type { FleetView } from './fleet.js';
+
+export type SendDeps = {
+  readonly clients: Clients;
+  readonly fleet: FleetView;
+  readonly lease: Pick<Lease, 'holds' | 'isFenced'>;
+  readonly tokens: CallbackTokens;
+  readonly teach: (lesson: TaughtLesson) => Promise<void>;
+  readonly giveUpAfterMs: number;
+  readonly silenceMs: number;
+  readonly logger: Logger;
+};
+
+/**
+ * Sends one claimed attempt, or asks for what became of its earlier send, and says what that is to the task.
+ * Everything that goes wrong out there is a value; what throws here is a bug or a broken configuration of ours.
+ */
+export async function sendClaimed(
+  deps: SendDeps,
+  task: Task,
+  claimed: Claimed,
+  signal: AbortSignal,
+): Promise<TaskEvent> {
+  const attempt = attemptOf(claimed.attempt);
+  const unsent = (reason: string): TaskEvent => ({ type: 'notSent', attempt: attempt.number, reason });
+  if (claimed.waitMs > 0) await sleep(claimed.waitMs, undefined, { signal }).catch(() => undefined);
+  if (signal.aborted) return unsent('the process is stopping');
+  const target = await deps.fleet.target(attempt.backendId);
+  const client = target === null ? undefined : deps.clients[target.protocol];
+  if (target === null || client === undefined) return unsent('the backend cannot be called any more');
+
+  if (attempt.unknownSends > 0) {
+    const found = await findAgent(
+      client,
+      target,
+      { taskId: task.id, attempt: attempt.number, externalId: attempt.externalId },
+      signal,
+    );
+    if (found.kind === 'seen')
+      return { type: 'sighted', ...found.sighting, attempt: attempt.number, askAt: askAt(deps) };
+    if (found.kind === 'tryAgain') {
+      return settled(deps, task, claimed, target, { kind: 'notReceived', reason: found.reason });
+    }
+  }
+  // The last look before the socket is written: a paused process, a stop or a drained backend sends nothing.
+  const refusal = refusalBeforeWrite(deps, task, attempt.unknownSends > 0, target);
+  if (refusal !== null) return unsent(refusal);
+  const outcome = await spawn(deps, client, target, task, claimed, signal);
+  return settled(deps, task, claimed, target, outcome);
+}
+
+const askAt = (deps: SendDeps): Date => new Date(deps.fleet.now().getTime() + deps.silenceMs);
+
+function refusalBeforeWrite(deps: SendDeps, task: Task, isUncertain: boolean, target: Target): string | null {
+  if (!deps.lease.holds()) return 'the lease of the process ran out';
+  if (deps.lease.isFenced(task)) return 'a stop was raised';
+  const mode = deps.fleet.find(target.id)?.mode;
+  if (mode === 'disabled' || (mode === 'draining' && !isUncertain)) return `the backend is ${mode}`;
+  return null;
+}
+
+function spawn(
+  deps: SendDeps,
+  client: OrchestratorClient,
+  target: Target,
+  task: Task,
+  claimed: Claimed,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { number } = claimed.attempt;
+  const { token } = deps.tokens.sign(task.id, number, claimed.signingKeyId);
+  const body = spawnBody(
+    { ...task, attempt: number },
+    claimed.context,
+    claimed.metadata,
+    claimed.callbackUrl,
+    token,
+  );
+  return client.spawn(
+    target,
+    {
+      taskId: task.id,
+      attempt: number,
+      idempotencyKey: claimed.idempotencyKey,
+      body,
+      traceparent: claimed.traceparent,
+      timeoutMs: task.timeouts.dispatchMs,
+    },
+    signal,
+  );
+}
+
+async function settled(
+  deps: SendDeps,
+  task: Task,
+  claimed: Claimed,
+  target: Target,
+  outcome: Outcome,
+): Promise<TaskEvent> {
+  const attempt = attemptOf(claimed.attempt);
+  const backend = deps.fleet.find(target.id);
+  const now = deps.fleet.now();
+  const lesson = lessonOf(outcome, { now, random: Math.random(), failures: task.failures });
+  if (lesson !== null) {
+    // Before the task moves: whoever routes it next must not choose the same backend for want of this.
+    await deps.teach({ backendId: target.id, configVersion: target.configVersion, lesson });
+    if (lesson.kind !== 'fine') deps.fleet.forget();
+  }
+  const fleet = outcome.kind === 'notReceived' ? await deps.fleet.look() : null;
+  return settle(task, attempt, outcome, {
+    now,
+    random: Math.random(),
+    othersFit: fleet !== null && othersFit(task, target.id, fleet),
+    backendGone: backend !== undefined && backend.deletedAt !== null,
+    giveUpAfterMs: deps.giveUpAfterMs,
+    silenceMs: deps.silenceMs,
+  });
+}
