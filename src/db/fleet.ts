@@ -9,9 +9,10 @@ const fleetStatement = {
 WITH load AS (
   SELECT backend_id, count(*)::integer AS in_flight FROM attempts WHERE ended_at IS NULL GROUP BY backend_id
 )
-SELECT ${backendColumns('b')}, coalesce(l.in_flight, 0) AS in_flight, now() AS now
-FROM backends b LEFT JOIN load l ON l.backend_id = b.id
-WHERE b.deleted_at IS NULL OR b.deleted_at > now() - interval '1 day'
+SELECT ${backendColumns('b')}, coalesce(l.in_flight, 0) AS in_flight, clock.now
+FROM (SELECT now() AS now) AS clock
+LEFT JOIN backends b ON b.deleted_at IS NULL OR b.deleted_at > clock.now - interval '1 day'
+LEFT JOIN load l ON l.backend_id = b.id
 ORDER BY b.id`,
 };
 
@@ -29,12 +30,15 @@ WITH RECURSIVE lanes AS (
 SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT 1000`,
 };
 
-type FleetRow = Omit<BackendRow, 'auth_secret'> & { in_flight: number; now: Date };
+/** Without any backend there is one row all the same, for the time. */
+type FleetRow = Omit<BackendRow, 'auth_secret' | 'id'> & { id: string | null; in_flight: number; now: Date };
 
 /** Every backend with the attempts whose agent may live on it, and the lanes in which tasks wait; a picture of one instant. */
 export async function findFleet(sql: Sql): Promise<Fleet> {
   const rows = await sql.query<FleetRow>(fleetStatement);
   const lanes = await sql.query<{ lane: string }>(lanesStatement);
-  const backends: BackendLoad[] = rows.map((row) => ({ ...backendOf(row), inFlight: row.in_flight }));
+  const backends = rows.flatMap(({ id, ...row }): BackendLoad[] =>
+    id === null ? [] : [{ ...backendOf({ ...row, id }), inFlight: row.in_flight }],
+  );
   return { now: rows[0]?.now ?? new Date(0), backends, heldLanes: lanes.map(({ lane }) => lane) };
 }

@@ -19,7 +19,7 @@ import { makeMover } from './mover.js';
 /** Before this the sends are cut on shutdown, so that their outcomes can still be saved. */
 const savingMs = 6000;
 
-await runProcess('dispatch', async (proc) => {
+runProcess('dispatch', async (proc) => {
   const { config, logger } = proc;
   const ground = await openGround(proc, 'dispatch', { max: 8 });
   const { db, databaseUrl: url, valkeyUrl, limits } = ground;

@@ -23,7 +23,7 @@ import { makeSweep } from './sweep.js';
 /** How often clocks are searched; it bounds how late a deadline is noticed. */
 const deadlinesEveryMs = 1000;
 
-await runProcess('scheduler', async (proc) => {
+runProcess('scheduler', async (proc) => {
   const { config, logger } = proc;
   const {
     db,

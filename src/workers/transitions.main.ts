@@ -8,7 +8,7 @@ import { openGround } from './ground.js';
 import { makeMover } from './mover.js';
 import { makeTransitions } from './transitions.js';
 
-await runProcess('transitions', async (proc) => {
+runProcess('transitions', async (proc) => {
   const { config, logger } = proc;
   const { db, valkeyUrl, limits } = await openGround(proc, 'transitions', { max: 6 });
   const fold = makeTransitions({ db, limits, logger, mover: makeMover({ db, limits, logger }) });
