@@ -31,8 +31,7 @@ const beforeSending: Readonly<Record<string, string>> = {
 export function reasonNotReceived(host: string, error: unknown): string {
   const { code, timeout, message } = read(error);
   if (code === addressRefusedCode) return `${host} was not connected to: ${message}`;
-  if (code === 'ERR_CANCELED' || code === 'ABORT_ERR')
-    return `${host} was not connected to: we were stopped first`;
+  if (code === 'ABORT_ERR') return `${host} was not connected to: we were stopped first`;
   if (timeout === 'lookup') return `${host} could not be reached: its name was not resolved in time`;
   if (timeout === 'secureConnect') return `${host} could not be reached: the TLS handshake took too long`;
   const known = code === null ? undefined : beforeSending[code];
@@ -44,7 +43,7 @@ export function reasonNotReceived(host: string, error: unknown): string {
 export function reasonUnknown(host: string, error: unknown, timeoutMs: number): string {
   const { code, timeout } = read(error);
   if (timeout !== null) return `${host} gave no whole answer in time (bound ${timeoutMs} ms)`;
-  if (code === 'ERR_CANCELED' || code === 'ABORT_ERR') return `we were stopped before ${host} had answered`;
+  if (code === 'ABORT_ERR') return `we were stopped before ${host} had answered`;
   if (code === 'ECONNRESET' || code === 'EPIPE') return `${host} closed the connection without an answer`;
   if (code === 'HPE_HEADER_OVERFLOW') return `${host} answered with more than 16 KiB of headers`;
   if (code?.startsWith('HPE_')) return `${host} answered with something that is not HTTP (${code})`;

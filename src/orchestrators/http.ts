@@ -1,4 +1,5 @@
-import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
+import { setMaxListeners } from 'node:events';
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import got, { type Request } from 'got';
 import type { AddressGuard } from './address-guard.js';
@@ -56,6 +57,8 @@ const connectTimeoutMs = 3000;
 const headersTimeoutMs = 10_000;
 /** Node runs a timer of more than this at once. */
 const longestTimerMs = 2 ** 31 - 1;
+/** How long after its own clocks got is given to end an exchange. */
+const backstopMs = 500;
 
 /**
  * Opens the client for every call to a backend. One owner of retries is elsewhere, so here nothing is ever sent twice:
@@ -85,7 +88,6 @@ function startStream(client: typeof got, url: URL, call: HttpCall, timeoutMs: nu
     method: call.method,
     headers: { ...call.headers },
     ...(call.body === undefined ? {} : { body: call.body }),
-    signal: call.signal,
     timeout: {
       lookup: connectTimeoutMs,
       connect: connectTimeoutMs,
@@ -101,9 +103,10 @@ function exchange(
   agents: GuardedAgents,
   start: (url: URL, timeoutMs: number) => Request,
 ): Promise<HttpAnswer | HttpFailure> {
-  const timeoutMs = Math.min(call.timeoutMs, longestTimerMs);
+  const timeoutMs = Math.min(call.timeoutMs, longestTimerMs - backstopMs);
   const url = withoutUserinfo(call.url);
   if (url === null) return Promise.resolve(notReceived('the backend', { code: 'ERR_INVALID_URL' }));
+  if (call.signal.aborted) return Promise.resolve(notReceived(url.host, aborted));
   return new Promise((resolve) => {
     let outgoing: ClientRequest | null = null;
     let socket: Socket | null = null;
@@ -115,37 +118,66 @@ function exchange(
     };
     try {
       const stream = start(url, timeoutMs);
+      const answer = collect(stream, call.maxBytes, timeoutMs + backstopMs, (found, error) => {
+        call.signal.removeEventListener('abort', onAbort);
+        resolve(found ?? failed(error));
+      });
+      // Not by got's own option: it keeps its listener, and one signal lives as long as the process.
+      const onAbort = () => {
+        answer.finish({ bodyBroken: true }, aborted);
+        stream.destroy();
+      };
+      setMaxListeners(0, call.signal);
+      call.signal.addEventListener('abort', onAbort);
       stream.once('request', (request: ClientRequest) => {
         outgoing = request;
         request.once('socket', (given) => (socket = given));
+        // Node's own event: got announces an answer a moment later, and an error may come between.
+        request.once('response', (head) => answer.onHead(head));
+        request.once('upgrade', (head: IncomingMessage, given: Socket) => {
+          given.destroy();
+          answer.onHead(head);
+          answer.finish({ bodyBroken: true });
+        });
       });
-      collect(stream, call.maxBytes, (answer, error) => resolve(answer ?? failed(error)));
     } catch (error) {
       resolve(notReceived(url.host, error));
     }
   });
 }
 
+const aborted = { code: 'ABORT_ERR' };
+
+type Collected = {
+  onHead(head: IncomingMessage): void;
+  finish(end: { truncated?: true; bodyBroken?: true }, error?: unknown): void;
+};
+
 /** Reads the answer up to the bound. Once there is a status line it decides; what follows may be cut or endless. */
 function collect(
   stream: Request,
   maxBytes: number,
+  backstopAfterMs: number,
   done: (answer: HttpAnswer | null, error: unknown) => void,
-): void {
+): Collected {
   let head: { httpStatus: number; headers: IncomingHttpHeaders } | null = null;
   let size = 0;
   let settled = false;
   const chunks: Buffer[] = [];
-  const finish = (end: { truncated?: true; bodyBroken?: true }, error: unknown = null) => {
+  const finish: Collected['finish'] = (end, error = null) => {
     if (settled) return;
     settled = true;
+    clearTimeout(backstop);
     if (head === null) return done(null, error);
     const body = Buffer.concat(chunks, Math.min(size, maxBytes));
     done({ kind: 'answer', ...head, body, truncated: false, bodyBroken: false, ...end }, null);
   };
-  stream.once('response', (response: { statusCode: number; headers: IncomingHttpHeaders }) => {
-    head = { httpStatus: response.statusCode, headers: response.headers };
-  });
+  // got's clocks end every exchange known to us; whatever they miss must not hold a slot for ever.
+  const backstop = setTimeout(() => {
+    finish({ bodyBroken: true }, { code: 'ETIMEDOUT', event: 'request' });
+    stream.destroy();
+  }, backstopAfterMs);
+
   stream.on('data', (chunk: Buffer) => {
     if (settled) return;
     chunks.push(chunk);
@@ -158,6 +190,10 @@ function collect(
   // Not once: a destroyed stream may report more than one error, and an unheard one ends the process.
   stream.on('error', (error) => finish({ bodyBroken: true }, error));
   stream.once('close', () => finish({ bodyBroken: true }, { code: 'ECONNRESET' }));
+  return {
+    onHead: ({ statusCode, headers }) => (head = { httpStatus: statusCode ?? 0, headers }),
+    finish,
+  };
 }
 
 function notReceived(host: string, error: unknown): HttpFailure {
