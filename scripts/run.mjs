@@ -11,6 +11,7 @@ import { buildIfStale, root } from './build.mjs';
 const programs = {
   start: (args) => ['--enable-source-maps', join(root, 'dist/src/start.main.js'), ...args],
   demo: (args) => ['--enable-source-maps', join(root, 'dist/examples/demo.main.js'), ...args],
+  build: () => [],
   test: (args) => [
     '--experimental-vm-modules',
     '--disable-warning=ExperimentalWarning',
@@ -31,7 +32,8 @@ try {
 } catch (error) {
   stop(1, /** @type {Error} */ (error).message);
 }
-become(program(args));
+const argv = program(args);
+if (argv.length > 0) become(argv);
 
 function refuseOldNode() {
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

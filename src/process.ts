@@ -24,7 +24,7 @@ const leastStepMs = 500;
 /**
  * The life of a process of the Procfile: configuration or exit 78, start, and on SIGTERM or SIGINT drain, close
  * in reverse order, exit 0 within SHUTDOWN_TIMEOUT_MS (P14). A second signal ends it at once, which is safe as
- * well: nothing that was acknowledged lives only here (I1).
+ * well: nothing that was acknowledged lives only here (I1). `start` resolves when the process has begun its work.
  */
 export function runProcess(name: string, start: (proc: Process) => Promise<void>): void {
   const config = readConfigOrExit({ servers: true });
@@ -72,7 +72,9 @@ export function runProcess(name: string, start: (proc: Process) => Promise<void>
   };
   start(proc).then(
     () => {
-      if (!stopping.signal.aborted) logger.info('process.started', { pid: process.pid });
+      if (stopping.signal.aborted) return;
+      logger.info('process.started', { pid: process.pid });
+      process.send?.('started');
     },
     (error: unknown) => {
       // A start that is cut short by a signal fails of that; the stop is already under way.
