@@ -38,7 +38,11 @@ FROM audit_log WHERE ($1::bigint IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`,
 
 export async function insertAudit(sql: Sql, entries: readonly AuditEntry[]): Promise<void> {
   const rows = entries.map(({ actor, action, target, workspaceId, reason, detail }) => ({
-    ...{ actor, action, target, reason, detail },
+    actor,
+    action,
+    target,
+    reason,
+    detail,
     workspace_id: workspaceId,
   }));
   await sql.query(insertStatement, [JSON.stringify(rows)]);

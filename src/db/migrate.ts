@@ -1,4 +1,4 @@
-import { knex as openKnex, type Knex } from 'knex';
+import knexPackage, { type Knex } from 'knex';
 import { DispatcherError } from '../domain/errors.js';
 import * as ground from './migrations/001-ground.js';
 
@@ -25,7 +25,7 @@ const migrationLock = 7_264_001;
 
 /** Brings the schema up to date; safe to call from many processes at once. Returns how many were applied. */
 export async function migrate(databaseUrl: string): Promise<number> {
-  const knex = openKnex({ client: 'pg', connection: databaseUrl, pool: { min: 0, max: 2 } });
+  const knex = knexPackage.knex({ client: 'pg', connection: databaseUrl, pool: { min: 0, max: 2 } });
   try {
     return await knex.transaction(async (holder) => {
       // knex's own lock is not enough on a fresh database: its tables themselves would be made twice.

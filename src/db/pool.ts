@@ -1,4 +1,4 @@
-import { knex as openKnex, type Knex } from 'knex';
+import knexPackage, { type Knex } from 'knex';
 import type { Client, QueryResultRow } from 'pg';
 import { DispatcherError } from '../domain/errors.js';
 
@@ -31,7 +31,7 @@ export type PoolOptions = {
 
 export function openDb(options: PoolOptions): Db {
   const { acquireTimeoutMs = 1000, statementTimeoutMs = 2000 } = options;
-  const knex = openKnex({
+  const knex = knexPackage.knex({
     client: 'pg',
     connection: {
       connectionString: options.url,

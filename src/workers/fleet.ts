@@ -27,21 +27,28 @@ export function makeFleetView(options: {
   readonly maxAgeMs: number;
 }): FleetView {
   let fleet: Fleet = { now: new Date(0), backends: [], heldLanes: [] };
-  let lookedAt = Number.NEGATIVE_INFINITY;
+  let lookedAt = performance.now();
+  let isStale = true;
   let looking: Promise<Fleet> | null = null;
   const secrets = new Map<string, { version: number; target: Target }>();
 
   const read = async (): Promise<Fleet> => {
-    const startedAt = performance.now();
-    const next = await findFleet(options.db);
+    isStale = false; // from here on: what is forgotten while it is read is read again
+    const next = await findFleet(options.db).catch((error: unknown) => {
+      isStale = true;
+      throw error;
+    });
     fleet = next;
-    lookedAt = startedAt;
+    // After the answer, so that our reckoning of database time is never ahead of it: due now must be due now.
+    lookedAt = performance.now();
     return next;
   };
 
   return {
     async look() {
-      if (performance.now() - lookedAt <= options.maxAgeMs) return fleet;
+      if (!isStale && performance.now() - lookedAt <= options.maxAgeMs) return fleet;
+      // A reading that began before it was forgotten does not count.
+      if (isStale && looking !== null) await looking.catch(() => undefined);
       looking ??= read().finally(() => {
         looking = null;
       });
@@ -72,7 +79,7 @@ export function makeFleetView(options: {
     },
     now: () => new Date(fleet.now.getTime() + (performance.now() - lookedAt)),
     forget() {
-      lookedAt = Number.NEGATIVE_INFINITY;
+      isStale = true;
     },
   };
 }
