@@ -46,6 +46,7 @@ export function makeApp(deps: AppDeps): Express {
   return app;
 }
 
+const maxPathChars = 2048;
 const saneRequestId = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** A request id, the headers that every answer has, one log line an answer. */
@@ -63,6 +64,8 @@ function prepare(deps: AppDeps): RequestHandler {
     if (deps.isDraining()) res.setHeader('Connection', 'close');
     logAnswer(deps.logger, req, res, requestId);
     refuseDoubledHeaders(req);
+    if (req.path.length > maxPathChars)
+      throw refusal('uri_too_long', `a path may have ${maxPathChars} characters at most`);
     next();
   };
 }

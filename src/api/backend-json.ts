@@ -56,23 +56,25 @@ export function changedSettings(
   change: BackendChange,
   sealedSecret: string | null,
 ): BackendSettings {
-  const authType = change.auth?.type ?? now.authType;
+  const { auth, health, ...plain } = change;
+  const authType = auth?.type ?? now.authType;
+  const mentioned = Object.fromEntries(
+    Object.entries(plain).filter(([, value]) => value !== undefined),
+  ) as Partial<BackendSettings>;
   return {
-    name: change.name ?? now.name,
-    protocol: change.protocol ?? now.protocol,
-    url: change.url ?? now.url,
+    name: now.name,
+    protocol: now.protocol,
+    url: now.url,
+    labels: now.labels,
+    weight: now.weight,
+    maxConcurrency: now.maxConcurrency,
+    maxDispatchesPerMinute: now.maxDispatchesPerMinute,
+    mode: now.mode,
+    ...mentioned,
     authType,
     sealedSecret: authType === 'none' ? null : (sealedSecret ?? now.sealedSecret),
-    healthPath: change.health?.path ?? now.healthPath,
-    healthExpect: change.health?.expect ?? now.healthExpect,
-    labels: change.labels ?? now.labels,
-    weight: change.weight ?? now.weight,
-    maxConcurrency: change.maxConcurrency === undefined ? now.maxConcurrency : change.maxConcurrency,
-    maxDispatchesPerMinute:
-      change.maxDispatchesPerMinute === undefined
-        ? now.maxDispatchesPerMinute
-        : change.maxDispatchesPerMinute,
-    mode: change.mode ?? now.mode,
+    healthPath: health?.path ?? now.healthPath,
+    healthExpect: health?.expect ?? now.healthExpect,
   };
 }
 

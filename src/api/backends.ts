@@ -155,14 +155,12 @@ async function killAllOn(deps: BackendDeps, backendId: string, actor: string): P
     await insertAudit(
       deps.db,
       kills.map(({ id, workspaceId, state, externalId }) => ({
-        ...{
-          actor,
-          action: 'task.kill',
-          target: id,
-          workspaceId,
-          reason,
-          detail: { state, externalId, backendId },
-        },
+        actor,
+        action: 'task.kill',
+        target: id,
+        workspaceId,
+        reason,
+        detail: { state, externalId, backendId },
       })),
     );
     if (ids.length < killsPerChunk) return;

@@ -26,6 +26,7 @@ export const problemTable = {
   backend_in_use: { status: 409, title: 'Tasks are in flight on this backend' },
   backend_name_taken: { status: 409, title: 'Another backend has this name' },
   payload_too_large: { status: 413, title: 'The body is too large' },
+  uri_too_long: { status: 414, title: 'The path is too long' },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   validation_failed: { status: 422, title: 'The input is not valid' },
   malformed_cursor: { status: 422, title: 'The cursor is not one of ours' },
@@ -144,7 +145,7 @@ export function sendProblem(res: ServerResponse, error: unknown, requestId: stri
   const details = error instanceof DispatcherError ? error.details : {};
   if (body.status === 401) res.setHeader('WWW-Authenticate', 'Bearer');
   if (body.status === 503 || body.status === 429) {
-    res.setHeader('Retry-After', String(details['retryAfterSeconds'] ?? 1));
+    res.setHeader('Retry-After', retryAfterOf(details));
   }
   if (Array.isArray(details['allow'])) res.setHeader('Allow', details['allow'].join(', '));
   const text = Buffer.from(JSON.stringify(body));
@@ -181,4 +182,9 @@ function closeGently(res: ServerResponse, text: Buffer): void {
     return;
   }
   req.once('end', end).once('close', end).resume();
+}
+
+function retryAfterOf(details: Readonly<Record<string, unknown>>): number {
+  const given = details['retryAfterSeconds'];
+  return typeof given === 'number' ? given : 1;
 }

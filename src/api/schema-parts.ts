@@ -4,6 +4,10 @@ import { isRawJson, type RawJson } from './body.js';
 /** What several inputs are made of. Lengths are in characters (code points) unless they say bytes. */
 export const maxDurationMs = 30 * 24 * 60 * 60 * 1000;
 
+/** Code points: a pair of surrogates is one character. */
+const charsOf = (value: string): number =>
+  value.length - (value.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
+
 const loneSurrogate = /\p{Surrogate}/u;
 
 /** Text that Postgres can keep: no NUL, no half of a surrogate pair. */
@@ -11,7 +15,7 @@ export function text(maxChars: number): z.ZodString {
   return z
     .string()
     .min(1)
-    .refine((value) => [...value].length <= maxChars, {
+    .refine((value) => charsOf(value) <= maxChars, {
       error: `must be at most ${maxChars} characters long`,
     })
     .refine((value) => !loneSurrogate.test(value) && !value.includes('\0'), {
@@ -37,22 +41,16 @@ export const objectId = text(128);
 
 export const durationMs = z.int().min(1).max(maxDurationMs);
 
-const rfc3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d{1,9})?(?:[Zz]|[+-](\d\d):(\d\d))$/;
+const rfc3339 =
+  /^([1-9]\d{3})-(0[1-9]|1[0-2])-(\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
 
 /** Strict RFC 3339: no day that does not exist, no year that other programs cannot write down. */
 export function parseInstant(value: string): Date | null {
-  const match = rfc3339.exec(value);
-  if (match === null) return null;
-  const [year, month, day, hour, minute, second, offsetHour, offsetMinute] = match
-    .slice(1)
-    .map((part) => Number(part ?? 0));
-  if (year === undefined || month === undefined || day === undefined) return null;
-  const days = new Date(Date.UTC(year, month, 0)).getUTCDate();
-  const isDay = year >= 1000 && month >= 1 && month <= 12 && day >= 1 && day <= days;
-  const isTime = (hour ?? 0) < 24 && (minute ?? 0) < 60 && (second ?? 0) < 60;
-  if (!isDay || !isTime || (offsetHour ?? 0) > 23 || (offsetMinute ?? 0) > 59) return null;
+  const [, year, month, day] = rfc3339.exec(value) ?? [];
+  const lastDay = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
+  if (year === undefined || Number(day) < 1 || Number(day) > lastDay) return null;
   const at = new Date(value.toUpperCase());
-  return Number.isNaN(at.getTime()) || at.getUTCFullYear() > 9999 ? null : at;
+  return at.getUTCFullYear() > 9999 ? null : at;
 }
 
 export const instant = z.string().transform((value, context) => {

@@ -206,7 +206,17 @@ function againOf({ task, context, metadata }: TaskView, actor: string): NewTask 
     notifyUrl,
   } = task;
   return {
-    ...{ type, title, reference, workspaceId, priority, tags, wish, timeouts, notifyUrl, context, metadata },
+    type,
+    title,
+    reference,
+    workspaceId,
+    priority,
+    tags,
+    wish,
+    timeouts,
+    notifyUrl,
+    context,
+    metadata,
     retry: policy,
     id: nextId(),
     retryOf: task.id,

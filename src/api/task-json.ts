@@ -60,7 +60,15 @@ function plainTask(task: Task, waiting: Waiting | null): Record<string, unknown>
 export function attemptJson(attempt: Attempt): string {
   const { number, backendId, externalId, sends, outcome, httpStatus, error, startedAt, endedAt } = attempt;
   return JSON.stringify({
-    ...{ number, backendId, externalId, sends, outcome, httpStatus, error, startedAt, endedAt },
+    number,
+    backendId,
+    externalId,
+    sends,
+    outcome,
+    httpStatus,
+    error,
+    startedAt,
+    endedAt,
   });
 }
 
@@ -83,18 +91,25 @@ export function bornTask(born: NewTask, createdAt: Date): Task {
     waiting: isScheduled ? { reason: 'scheduled', detail: '', until: born.scheduledFor } : null,
     clockAt: born.deadlineAt,
     updatedAt: createdAt,
-    ...{
-      version: 0,
-      seq: 1,
-      leasedBy: null,
-      claims: 0,
-      attempt: 0,
-      spent: 0,
-      failures: 0,
-      avoid: [],
-      attempts: [],
-    },
-    ...{ backendId: null, externalId: null, lane: null, lastHeardAt: null, progress: null, error: null },
-    ...{ cancelRequestedAt: null, cancelReason: null, dispatchedAt: null, startedAt: null, finishedAt: null },
+    version: 0,
+    seq: 1,
+    leasedBy: null,
+    claims: 0,
+    attempt: 0,
+    spent: 0,
+    failures: 0,
+    avoid: [],
+    attempts: [],
+    backendId: null,
+    externalId: null,
+    lane: null,
+    lastHeardAt: null,
+    progress: null,
+    error: null,
+    cancelRequestedAt: null,
+    cancelReason: null,
+    dispatchedAt: null,
+    startedAt: null,
+    finishedAt: null,
   };
 }

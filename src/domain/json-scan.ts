@@ -75,8 +75,16 @@ export function scanJson(text: string, shape: Shape): Scan {
 /** @param keepGoing a spoiled item of a batch is read to its end, for the next one stands behind it */
 function scanEnvelope(text: string, start: number, shape: Shape, keepGoing: boolean): Walk {
   const walk: Walk = {
-    ...{ text, shape, start, at: start, frames: [], payloads: new Map() },
-    ...{ fault: null, member: '', dataStart: -1, items: null },
+    text,
+    shape,
+    start,
+    at: start,
+    frames: [],
+    payloads: new Map(),
+    fault: null,
+    member: '',
+    dataStart: -1,
+    items: null,
   };
   for (;;) {
     let step = beginValue(walk);
@@ -97,16 +105,21 @@ function beginValue(walk: Walk): Step {
   if (frames.length === 1 && frames[0]?.isObject === true) {
     if (walk.member === shape.items?.member && code === openBracket)
       return scanItems(walk, shape.items.shape);
-    const isData = shape.payloads.includes(walk.member) || shape.own?.includes(walk.member) === false;
-    if (isData) walk.dataStart = walk.at;
+    if (isData(shape, walk.member)) walk.dataStart = walk.at;
   }
-  if (code !== openBrace && code !== openBracket) {
-    const end = skipScalar(text, walk.at);
-    if (end < 0) return 'bad';
-    walk.at = end;
-    return 'ended';
-  }
-  const isObject = code === openBrace;
+  if (code === openBrace || code === openBracket) return enter(walk, code === openBrace);
+  const end = skipScalar(text, walk.at);
+  if (end < 0) return 'bad';
+  walk.at = end;
+  return 'ended';
+}
+
+function isData(shape: Shape, member: string): boolean {
+  return shape.payloads.includes(member) || shape.own?.includes(member) === false;
+}
+
+function enter(walk: Walk, isObject: boolean): Step {
+  const { text, frames } = walk;
   frames.push({ isObject, names: isObject && walk.dataStart < 0 ? new Set() : null });
   if (frames.length > maxDepth) spoil(walk, 'depth', `nested more than ${maxDepth} levels deep`);
   walk.at = skipBlank(text, walk.at + 1);
