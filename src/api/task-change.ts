@@ -112,7 +112,7 @@ async function cancel(deps: TaskChangeDeps, exchange: Exchange): Promise<void> {
   const result = await deps.move({ taskId: id, event });
   const isRepeated = !giveUp && result.kind === 'refused' && result.reason === 'stale';
   const moved = isRepeated
-    ? { before: result.task, after: result.task }
+    ? { before: result.after, after: result.after }
     : settled(result, (task) =>
         refusal(
           'task_not_cancelling',
@@ -143,9 +143,9 @@ function settled(result: Advanced, otherwise: (task: Task) => Error): { before: 
     case 'skipped':
       throw refusal('busy', 'this task is being changed by others; repeat the request');
     case 'refused': {
-      const { state } = result.task;
+      const { state } = result.after;
       if (isTerminal(state)) throw refusal('task_already_ended', `the task has ended as ${state}`, { state });
-      throw otherwise(result.task);
+      throw otherwise(result.after);
     }
   }
 }

@@ -7,7 +7,7 @@ import {
 } from '../domain/health.js';
 import type { Health } from '../domain/backend.js';
 import type { Db, Sql } from './pool.js';
-import { backendColumns, backendOf, type BackendRow } from './rows.js';
+import { backendColumns, backendOf, type BackendRow } from './backend-row.js';
 
 /** A backend with its sealed credential: what a process needs to call it. */
 export type BackendWithSecret = ReturnType<typeof backendOf> & {

@@ -1,6 +1,6 @@
 import type { Backend, BackendLoad } from '../domain/backend.js';
 import { sqlStateOf, type Sql } from './pool.js';
-import { backendColumns, backendOf, type BackendRow } from './rows.js';
+import { backendColumns, backendOf, type BackendRow } from './backend-row.js';
 
 /** What an operator decides about a backend. `sealedSecret` is never anything but sealed text. */
 export type BackendSettings = Pick<

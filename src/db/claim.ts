@@ -1,7 +1,7 @@
 import { rateHorizonMs } from '../domain/routing.js';
 import { unleased } from './due.js';
 import type { Db, Sql } from './pool.js';
-import { attemptColumns, type AttemptRow } from './rows.js';
+import { attemptColumns, type AttemptRow } from './attempt-row.js';
 
 /** What a claim is asked for: a due task, as it was read, and the attempt that it shall be sent as. */
 export type ClaimRequest = {

@@ -1,6 +1,7 @@
 import type { Task } from '../domain/task.js';
 import type { Sql } from './pool.js';
-import { attemptColumns, attemptOf, taskColumns, taskOf, type AttemptRow, type TaskRow } from './rows.js';
+import { attemptColumns, attemptOf, type AttemptRow } from './attempt-row.js';
+import { taskColumns, taskOf, type TaskRow } from './task-row.js';
 
 /** No process that is alive has it. A lease is one row a process, on database time. */
 export const unleased = (alias: string): string =>

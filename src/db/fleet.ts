@@ -1,7 +1,7 @@
 import type { BackendLoad } from '../domain/backend.js';
 import type { Fleet } from '../domain/routing.js';
 import type { Sql } from './pool.js';
-import { backendColumns, backendOf, type BackendRow } from './rows.js';
+import { backendColumns, backendOf, type BackendRow } from './backend-row.js';
 
 const fleetStatement = {
   name: 'find-fleet',

@@ -7,7 +7,7 @@ const pingEveryMs = 1000;
 /** The server ends a leader's session that has been silent this long, so that a paused one leads no more. */
 const silenceMs = 5000;
 
-export type Leadership = { isLeader(): boolean; close(): Promise<void> };
+export type Leadership = { readonly isLeader: () => boolean; readonly close: () => Promise<void> };
 
 /**
  * One runner of duties at a time, however many schedulers there are: a session's advisory lock. A killed

@@ -4,16 +4,20 @@ import type { TaskEvent, TimelineEntry } from '../domain/event.js';
 import type { Attempt, Task } from '../domain/task.js';
 import { unappliedOf, type StoredCallback } from './callbacks.js';
 import type { Db, Sql } from './pool.js';
-import { attemptColumns, attemptOf, taskColumns, taskOf, type AttemptRow, type TaskRow } from './rows.js';
+import { attemptColumns, attemptOf, type AttemptRow } from './attempt-row.js';
+import { taskColumns, taskOf, type TaskRow } from './task-row.js';
 import { saveMoves, type FoldedTask } from './save-moves.js';
 
 /** One event for one task; without an event its stored callbacks alone are folded. */
 export type AdvanceRequest = { readonly taskId: string; readonly event: TaskEvent | null };
 
-/** What became of a request. `skipped`: another transaction holds the row; nothing was done, ask again. */
+/**
+ * What became of a request. `before` is the row as it was read, so with stored callbacks folded both differ even
+ * where the event was refused. `skipped`: another transaction holds the row; nothing was done, ask again.
+ */
 export type Advanced =
   | { readonly kind: 'won'; readonly before: Task; readonly after: Task }
-  | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly task: Task }
+  | { readonly kind: 'refused'; readonly before: Task; readonly after: Task; readonly reason: RefusalReason }
   | { readonly kind: 'skipped' }
   | { readonly kind: 'absent' };
 
@@ -168,10 +172,9 @@ function applyRequest(
 ): Advanced {
   const task = folded.get(taskId);
   if (task === undefined) return { kind: 'skipped' };
-  const before = task.after;
   if (event === null) return { kind: 'won', before: task.before, after: task.after };
   const move = step(task, event, { ...limits, now: task.now });
-  if (!move.ok) return { kind: 'refused', reason: move.reason, task: before };
+  if (!move.ok) return { kind: 'refused', before: task.before, after: task.after, reason: move.reason };
   if (event.type === 'changed' && event.patch.metadata !== undefined) task.metadata = event.patch.metadata;
-  return { kind: 'won', before, after: move.after };
+  return { kind: 'won', before: task.before, after: move.after };
 }

@@ -2,7 +2,8 @@ import type { ResultSource } from '../domain/draft.js';
 import type { TimelineEntry } from '../domain/event.js';
 import type { Task, TaskState } from '../domain/task.js';
 import type { Sql } from './pool.js';
-import { attemptChanges, taskChanges } from './rows.js';
+import { attemptChanges } from './attempt-row.js';
+import { taskChanges } from './task-row.js';
 
 /** A locked task with everything that was decided about it, ready to be saved. */
 export type FoldedTask = {

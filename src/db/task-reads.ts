@@ -1,6 +1,7 @@
 import type { Attempt, Task, TaskState } from '../domain/task.js';
 import type { Sql } from './pool.js';
-import { attemptColumns, attemptOf, taskColumns, taskOf, type AttemptRow, type TaskRow } from './rows.js';
+import { attemptColumns, attemptOf, type AttemptRow } from './attempt-row.js';
+import { taskColumns, taskOf, type TaskRow } from './task-row.js';
 
 /** A task with its payloads as the texts that came. */
 export type TaskView = {

@@ -1,8 +1,9 @@
 import { change } from './changing.js';
 import { openDraft, type Move, type Refusal } from './draft.js';
 import type { TaskEvent } from './event.js';
-import { miss, repeat, report, sight } from './reporting.js';
+import { repeat, report } from './reporting.js';
 import { accept, giveUpOutcome, hold, postpone, reject, returnUnsent, stayUnknown } from './sending.js';
+import { miss, sight } from './sightings.js';
 import { giveUpKill, quarantine, requestCancel, runOut, takeKillAnswer } from './stopping.js';
 import type { Task } from './task.js';
 

@@ -7,7 +7,8 @@ export function change(draft: Draft, event: Extract<TaskEvent, { type: 'changed'
   const { task } = draft;
   if (isTerminal(task.state)) return refuse('over');
   if (!isUnsent(task)) return refuse('sent');
-  const { metadata, wish, ...plain } = event.patch;
+  // Metadata is a payload: its row is written beside the move.
+  const { metadata: _, wish, ...plain } = event.patch;
   const priority = plain.priority ?? task.priority;
   const scheduledFor = plain.scheduledFor === undefined ? task.scheduledFor : plain.scheduledFor;
   const isScheduled = scheduledFor !== null && scheduledFor > draft.now;

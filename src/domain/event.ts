@@ -1,4 +1,3 @@
-import type { SightingEvent } from './sighting.js';
 import type { AttemptOutcome, BackendWish, TaskError, TaskState, Waiting } from './task.js';
 
 /** What an Orchestrator told by callback, as it was stored. */
@@ -88,7 +87,19 @@ export type TaskEvent =
       readonly eventId: string | null;
       readonly at: Date;
     }
-  | SightingEvent
+  /** What a backend said, when asked, of the agent of one attempt. */
+  | {
+      readonly type: 'sighted';
+      readonly attempt: number;
+      readonly state: 'spawning' | 'queued' | 'running' | 'completed' | 'failed' | 'killed';
+      readonly externalId: string | null;
+      readonly progress: { readonly percent: number; readonly message: string | null } | null;
+      /** Raw JSON text. */
+      readonly result: string | null;
+      readonly error: TaskError | null;
+      /** When it is asked next. */
+      readonly askAt: Date;
+    }
   /** The backend does not know this agent. */
   | { readonly type: 'missing'; readonly attempt: number; readonly askAt: Date }
   | { readonly type: 'clockRanOut'; readonly graceUntil: Date | null }
@@ -137,5 +148,3 @@ export type TimelineType =
   | 'callback.duplicate'
   | 'callback.superseded'
   | 'callback.late';
-
-export type { TaskError };

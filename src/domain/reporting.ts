@@ -1,6 +1,6 @@
 import type { Rules } from './advance.js';
 import { delayMs, later } from './backoff.js';
-import { refuse, settled, type Draft, type Refusal } from './draft.js';
+import { settled, type Draft, type Refusal } from './draft.js';
 import type { Report, TaskEvent } from './event.js';
 import { dispatched, dispatcher, learnId } from './sending.js';
 import {
@@ -14,9 +14,9 @@ import {
 
 type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
 
-const endings = { completed: 'completed', failed: 'failed', killed: 'killed' } as const;
+export const endings = { completed: 'completed', failed: 'failed', killed: 'killed' } as const;
 type Ending = keyof typeof endings;
-const isEnding = (word: string): word is Ending => word in endings;
+export const isEnding = (word: string): word is Ending => word in endings;
 
 /** A callback with a good token. What it says of an ended or superseded attempt is kept and moves nothing (P8). */
 export function report(draft: Draft, event: Of<'reported'>, rules: Rules): Refusal | undefined {
@@ -88,13 +88,13 @@ function agentError(error: Report['error']): TaskError | null {
     : { code: error.code ?? 'AGENT_FAILED', message: error.message, retryable: error.retryable };
 }
 
-function reachDispatched(draft: Draft): boolean {
+export function reachDispatched(draft: Draft): boolean {
   if (draft.task.state !== 'PENDING') return false;
   dispatched(draft, { implied: true });
   return true;
 }
 
-function reachRunning(draft: Draft, attempt: Attempt): boolean {
+export function reachRunning(draft: Draft, attempt: Attempt): boolean {
   reachDispatched(draft);
   if (draft.task.state !== 'DISPATCHED') return false;
   draft.go('RUNNING', 'task.started', actorOf(attempt), {
@@ -105,7 +105,7 @@ function reachRunning(draft: Draft, attempt: Attempt): boolean {
 }
 
 /** Order comes from `sequence`; without one, progress only grows. Timestamps never order anything (P7). */
-function takeProgress(
+export function takeProgress(
   draft: Draft,
   attempt: Attempt,
   next: { percent: number; message: string | null } | null,
@@ -128,7 +128,13 @@ export function isNewer(next: Progress, last: Progress): boolean {
 }
 
 /** The agent failed: a new attempt if it says so and one is left, else the end with the agent's own error. */
-function fail(draft: Draft, attempt: Attempt, error: TaskError | null, rules: Rules, detail: object): void {
+export function fail(
+  draft: Draft,
+  attempt: Attempt,
+  error: TaskError | null,
+  rules: Rules,
+  detail: object,
+): void {
   reachDispatched(draft);
   const { task } = draft;
   const spent = task.spent + 1;
@@ -144,7 +150,7 @@ function fail(draft: Draft, attempt: Attempt, error: TaskError | null, rules: Ru
   draft.end('FAILED', actorOf(attempt), error ?? { code, message, retryable: false }, detail);
 }
 
-function goBack(draft: Draft, attempt: Attempt, rules: Rules, detail: object): void {
+export function goBack(draft: Draft, attempt: Attempt, rules: Rules, detail: object): void {
   const { task } = draft;
   const dueAt = later(draft.now, delayMs(task.spent, task.retry, rules.random));
   const waiting = { reason: 'backing_off', detail: 'another attempt follows', until: dueAt } as const;
@@ -167,7 +173,7 @@ function goBack(draft: Draft, attempt: Attempt, rules: Rules, detail: object): v
   );
 }
 
-function cancelled(draft: Draft, attempt: Attempt, detail: object): void {
+export function cancelled(draft: Draft, attempt: Attempt, detail: object): void {
   const reason = draft.task.cancelReason;
   if (draft.task.cancelRequestedAt !== null) draft.note('task.killConfirmed', actorOf(attempt), detail);
   reachDispatched(draft);
@@ -184,7 +190,7 @@ export function endAttempt(draft: Draft, attempt: Attempt, outcome: AttemptOutco
   });
 }
 
-const actorOf = (attempt: Attempt | undefined): string => attempt?.backendId ?? 'backend';
+export const actorOf = (attempt: Attempt | undefined): string => attempt?.backendId ?? 'backend';
 
 export function repeat(draft: Draft, event: Of<'repeated'>): Refusal | undefined {
   const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
@@ -197,68 +203,5 @@ export function repeat(draft: Draft, event: Of<'repeated'>): Refusal | undefined
     { status: event.status, eventId: event.eventId },
     attempt ?? null,
   );
-  return undefined;
-}
-
-/** What the backend says when asked. It heals lost callbacks, and is no sign of life to the heartbeat clock. */
-export function sight(draft: Draft, event: Of<'sighted'>, rules: Rules): Refusal | undefined {
-  const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
-  if (attempt === undefined || !isOpen(attempt)) return refuse('superseded');
-  const isCurrent =
-    attempt.number === draft.task.attempt && attempt.reusable && !isTerminal(draft.task.state);
-  learnId(draft, attempt, event.externalId);
-  if (isEnding(event.state)) endAttempt(draft, attempt, endings[event.state]);
-  if (!isCurrent) {
-    if (isEnding(event.state))
-      draft.note('task.killConfirmed', actorOf(attempt), { state: event.state }, attempt);
-    return undefined;
-  }
-  const detail = { seen: event.state };
-  switch (event.state) {
-    case 'spawning':
-    case 'queued':
-    case 'running': {
-      const askAt = attempt.killDueAt === null ? event.askAt : null;
-      draft.setAttempt(attempt.number, { outcome: 'accepted', missing: 0, awaySince: null, askAt });
-      reachDispatched(draft);
-      if (event.state === 'running') reachRunning(draft, attempt);
-      takeProgress(draft, attempt, event.progress, draft.task.progress?.sequence ?? null, detail);
-      if (draft.task.cancelRequestedAt !== null) draft.orderKills(draft.task.cancelReason ?? 'cancelled');
-      return undefined;
-    }
-    case 'completed':
-      reachRunning(draft, attempt);
-      if (event.result !== null) draft.setResult({ text: event.result });
-      draft.end('COMPLETED', actorOf(attempt), null, detail);
-      return undefined;
-    case 'failed':
-      fail(draft, attempt, event.error, rules, detail);
-      return undefined;
-    case 'killed':
-      cancelled(draft, attempt, detail);
-      return undefined;
-  }
-}
-
-/** The backend does not know the agent; twice, with an interval between, means that it is lost. */
-export function miss(draft: Draft, event: Of<'missing'>, rules: Rules): Refusal | undefined {
-  const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
-  if (attempt === undefined || !isOpen(attempt)) return refuse('superseded');
-  const { task } = draft;
-  if (isTerminal(task.state) || attempt.number !== task.attempt || task.cancelRequestedAt !== null) {
-    return refuse('superseded'); // the kill's own questions settle those
-  }
-  const missing = attempt.missing + 1;
-  draft.setAttempt(attempt.number, { missing, askAt: event.askAt });
-  if (missing < 2) return undefined;
-  endAttempt(draft, attempt, 'lost');
-  const spent = task.spent + 1;
-  draft.set({ spent });
-  const message = 'the backend does not know the agent any more';
-  if (spent < task.retry.maxAttempts && task.state !== 'PENDING') {
-    goBack(draft, attempt, rules, { outcome: 'lost', reason: message });
-  } else {
-    draft.end('FAILED', dispatcher, { code: 'LOST_BY_BACKEND', message, retryable: false });
-  }
   return undefined;
 }

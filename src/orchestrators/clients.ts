@@ -9,7 +9,10 @@ export type ClientSettings = {
 };
 
 /** Every protocol that this build speaks, one line each. They share one guarded way out. */
-export function openClients(settings: ClientSettings): { readonly clients: Clients; close(): void } {
+export function openClients(settings: ClientSettings): {
+  readonly clients: Clients;
+  readonly close: () => void;
+} {
   // Processes of the Procfile always have a given database, so loopback and private ranges want to be allowed.
   const guard = makeAddressGuard({
     allow: settings.allowCidrs,

@@ -1,29 +1,24 @@
-import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { claim, disown, type Claimed, type ClaimRequest } from '../db/claim.js';
+import type { Claimed } from '../db/claim.js';
 import { findDue, findUnapplied } from '../db/due.js';
 import type { Db } from '../db/pool.js';
 import type { Lease } from '../db/processes.js';
-import { makeId } from '../domain/ids.js';
-import type { Fleet } from '../domain/routing.js';
 import { currentAttempt, type Task } from '../domain/task.js';
 import type { Ring } from '../queues/ring.js';
+import { makeClaims, type ClaimDeps, type SendPlan } from './claiming.js';
 import type { Mover } from './mover.js';
 import { makePlaces } from './places.js';
 import { planBatch, type Plan } from './plan.js';
 import { sendClaimed, type SendDeps } from './send.js';
 
-export type DispatchDeps = SendDeps & {
-  readonly db: Db;
-  readonly mover: Mover;
-  readonly ring: Pick<Ring, 'ring'>;
-  readonly lease: Lease;
-  readonly publicUrl: string;
-  /** The key that new attempts' tokens are signed with. */
-  readonly signingKeyId: string;
-  /** Ends sends on shutdown, after their grace. */
-  readonly abort: AbortSignal;
-};
+export type DispatchDeps = SendDeps &
+  Omit<ClaimDeps, 'isInHand'> & {
+    readonly db: Db;
+    readonly mover: Mover;
+    readonly ring: Pick<Ring, 'ring'>;
+    readonly lease: Lease;
+    /** Cuts sends on shutdown, after their grace. */
+    readonly abort: AbortSignal;
+  };
 
 /** What became of one ring; `settled` resolves when its sends have ended and are saved. */
 export type DispatchReport = {
@@ -41,174 +36,93 @@ export type Dispatch = {
   idle(): Promise<void>;
 };
 
-type SendPlan = Extract<Plan, { kind: 'send' }>;
-
 /** Ids that found no send place; more than this are left to the sweep. */
 const maxOverflow = 10_000;
-
-/** Longer than any statement may run. */
-const lostClaimMs = 3000;
 
 export function makeDispatch(deps: DispatchDeps): Dispatch {
   const places = makePlaces({ total: 512, perBackend: 128 });
   const overflow = new Set<string>();
-  const sends = new Set<Promise<void>>();
-  const inHand = new Set<string>();
+  const sends = new Map<string, Promise<void>>();
+  const claims = makeClaims({ ...deps, isInHand: (taskId) => sends.has(taskId) });
   let pumping = false;
 
   async function look(ids: readonly string[]): Promise<DispatchReport> {
     if (!deps.lease.holds()) return { claimed: 0, held: 0, settled: Promise.resolve() };
     const [tasks, fleet] = await Promise.all([findDue(deps.db, ids), deps.fleet.look()]);
     const plans = planBatch(tasks, fleet);
-    const wanted = plans.filter((plan): plan is SendPlan => plan.kind === 'send');
-    const within = takePlaces(wanted);
-    const claimed = await claimAll(within, fleet);
-    const settled = Promise.all(claimed.map(({ plan, claim: one }) => startSend(plan.task, one))).then(
-      () => undefined,
-    );
-    const refused = within.filter((plan) => !claimed.some(({ claim: one }) => one.taskId === plan.task.id));
-    const held = await holdAll([
+    const placed = takePlaces(plans.filter((plan) => plan.kind === 'send'));
+    const claimed = await claims.claimAll(placed, fleet);
+    const won = new Set(claimed.map(({ plan }) => plan.task.id));
+    const refused = placed.filter(({ task }) => !won.has(task.id));
+    for (const { backendId } of refused) places.give(backendId);
+    const settled = Promise.all(claimed.map((one) => startSend(one.plan.task, one.claimed)));
+    const held = await setAside([
       ...plans.filter((plan) => plan.kind !== 'send'),
       ...(await planAgain(refused)),
     ]);
-    return { claimed: claimed.length, held, settled };
+    return { claimed: claimed.length, held, settled: settled.then(() => undefined) };
   }
 
   /** Only what can be sent at once is claimed; the rest waits here as ids, which may be lost at any time. */
   function takePlaces(plans: readonly SendPlan[]): SendPlan[] {
-    return plans.filter((plan) => {
-      if (places.free(plan.backendId) > 0) {
-        places.take(plan.backendId);
-        return true;
-      }
-      if (overflow.size < maxOverflow) overflow.add(plan.task.id);
-      return false;
+    return plans.filter(({ task, backendId }) => {
+      const isFree = places.free(backendId) > 0;
+      if (isFree) places.take(backendId);
+      else remember(task.id);
+      return isFree;
     });
   }
 
-  /** A task that was claimed before without an outcome is claimed alone, or a poison would take its neighbours along. */
-  async function claimAll(
-    plans: readonly SendPlan[],
-    fleet: Fleet,
-  ): Promise<{ plan: SendPlan; claim: Claimed }[]> {
-    const alone = plans.filter(({ task }) => task.claims > 0);
-    const batches = [plans.filter(({ task }) => task.claims === 0), ...alone.map((plan) => [plan])];
-    const claimed: { plan: SendPlan; claim: Claimed }[] = [];
-    for (const batch of batches) {
-      const got = await claimBatch(batch, fleet);
-      for (const one of got) {
-        const plan = batch.find(({ task }) => task.id === one.taskId);
-        if (plan !== undefined) claimed.push({ plan, claim: one });
-      }
-      for (const { task, backendId } of batch) {
-        if (!got.some(({ taskId }) => taskId === task.id)) places.give(backendId);
-      }
-    }
-    return claimed;
-  }
-
-  async function claimBatch(plans: readonly SendPlan[], fleet: Fleet): Promise<readonly Claimed[]> {
-    if (plans.length === 0) return [];
-    const limited = plans.some(({ backendId }) => isLimited(fleet, backendId));
-    try {
-      return await claim(deps.db, plans.map(requestOf), { processId: deps.lease.id, limited });
-    } catch (error) {
-      deps.logger.warn('claim.unknown', { tasks: plans.length, error });
-      void giveBack(plans.map(({ task }) => task.id));
-      return [];
-    }
-  }
-
-  /**
-   * A claim whose answer was lost may have been committed, and a living process would keep those tasks for ever:
-   * they are given back once that statement cannot be under way any more, unless they came into hand meanwhile.
-   */
-  async function giveBack(ids: readonly string[]): Promise<void> {
-    while (!deps.abort.aborted) {
-      await sleep(lostClaimMs, undefined, { signal: deps.abort }).catch(() => undefined);
-      const lost = ids.filter((id) => !inHand.has(id));
-      const done = await disown(deps.db, lost, deps.lease.id).then(
-        () => true,
-        () => false,
-      );
-      if (done) return;
-    }
-  }
-
-  function requestOf({ task, backendId, number }: SendPlan): ClaimRequest {
-    return {
-      taskId: task.id,
-      version: task.version,
-      backendId,
-      number,
-      idempotencyKey: makeId('key', Date.now(), randomBytes(10)),
-      callbackUrl: `${deps.publicUrl}/v1/callbacks/${task.id}/${number}`,
-      signingKeyId: deps.signingKeyId,
-      traceparent: `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`,
-    };
-  }
-
-  /** What the claim refused is looked at again with fresh eyes: it is held if its backend is full, else left to the sweep. */
+  /** What the claim refused is looked at with fresh eyes: held if its backend is full, else left to the sweep. */
   async function planAgain(refused: readonly SendPlan[]): Promise<readonly Plan[]> {
     if (refused.length === 0) return [];
     deps.fleet.forget();
-    const [tasks, fleet] = await Promise.all([
-      findDue(
-        deps.db,
-        refused.map(({ task }) => task.id),
-      ),
-      deps.fleet.look(),
-    ]);
-    void ringUnfolded(tasks);
+    const ids = refused.map(({ task }) => task.id);
+    const [tasks, fleet] = await Promise.all([findDue(deps.db, ids), deps.fleet.look()]);
+    await ringUnfolded(tasks);
     return planBatch(tasks, fleet).filter((plan) => plan.kind === 'hold');
   }
 
   /** A task with callbacks that nobody has folded cannot be claimed: the other bell is rung for it. */
   async function ringUnfolded(tasks: readonly Task[]): Promise<void> {
-    const doubtful = tasks.filter((task) => currentAttempt(task) !== null);
-    if (doubtful.length === 0) return;
-    const unapplied = await findUnapplied(deps.db, 0, 1000).catch(() => []);
-    await deps.ring.ring('transitions', unapplied);
+    if (!tasks.some((task) => currentAttempt(task) !== null)) return;
+    await deps.ring.ring('transitions', await findUnapplied(deps.db, 0, 1000));
   }
 
-  async function holdAll(plans: readonly Plan[]): Promise<number> {
-    await Promise.all(
-      plans.map(async (plan) => {
-        if (plan.kind === 'hold') {
-          const { waiting, lane } = plan.route;
-          await deps.mover.move({ taskId: plan.task.id, event: { type: 'held', waiting, lane } });
-        } else if (plan.kind === 'quarantine') {
-          const reason = `it was claimed ${plan.task.claims} times and no worker lived to tell the outcome`;
-          await deps.mover.move({ taskId: plan.task.id, event: { type: 'quarantined', reason } });
-        }
-      }),
-    );
+  async function setAside(plans: readonly Plan[]): Promise<number> {
+    const moves = plans.map((plan) => {
+      const taskId = plan.task.id;
+      if (plan.kind === 'hold') {
+        const { waiting, lane } = plan.route;
+        return deps.mover.move({ taskId, event: { type: 'held', waiting, lane } });
+      }
+      const reason = `it was claimed ${plan.task.claims} times and no worker lived to tell the outcome`;
+      return deps.mover.move({ taskId, event: { type: 'quarantined', reason } });
+    });
+    await Promise.all(moves);
     return plans.length;
   }
 
   function startSend(task: Task, claimed: Claimed): Promise<void> {
-    const { backend_id: backendId } = claimed.attempt;
-    inHand.add(task.id);
     const send = sendAndSave(task, claimed).finally(() => {
-      inHand.delete(task.id);
-      places.give(backendId);
-      sends.delete(send);
+      sends.delete(task.id);
+      places.give(claimed.attempt.backend_id);
       pump();
     });
-    sends.add(send);
+    sends.set(task.id, send);
     return send;
   }
 
   async function sendAndSave(task: Task, claimed: Claimed): Promise<void> {
     const startedAt = performance.now();
-    const { task_id: taskId, number, backend_id: backendId } = claimed.attempt;
+    const { task_id: taskId, number: attempt, backend_id: backendId } = claimed.attempt;
     try {
       const event = await sendClaimed(deps, task, claimed, deps.abort);
       const saved = await deps.mover.moveSurely({ taskId, event }, deps.abort);
       const durationMs = Math.round(performance.now() - startedAt);
       deps.logger.info('task.sent', {
         taskId,
-        attempt: number,
+        attempt,
         backendId,
         outcome: event.type,
         durationMs,
@@ -218,8 +132,8 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
       const goesOn = saved.kind === 'won' && saved.after.state === 'PENDING' && event.type === 'postponed';
       if (goesOn && event.dueAt <= deps.fleet.now()) remember(taskId);
     } catch (error) {
-      deps.logger.error('send.broken', { taskId, attempt: number, backendId, error });
-      void giveBack([taskId]);
+      deps.logger.error('send.broken', { taskId, attempt, backendId, error });
+      void claims.giveBack([taskId]);
     }
   }
 
@@ -243,17 +157,7 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     look,
     sending: () => places.taken(),
     async idle() {
-      while (sends.size > 0) await Promise.allSettled(sends);
+      while (sends.size > 0) await Promise.allSettled(sends.values());
     },
   };
-}
-
-function isLimited(fleet: Fleet, backendId: string): boolean {
-  const backend = fleet.backends.find(({ id }) => id === backendId);
-  if (backend === undefined) return true;
-  return (
-    backend.maxConcurrency !== null ||
-    backend.maxDispatchesPerMinute !== null ||
-    backend.health.reason === 'misconfigured'
-  );
 }

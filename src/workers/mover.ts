@@ -59,23 +59,26 @@ export function makeMover(options: {
 
 /** Tells who waits for it: readers of these tasks, the kills, and whoever waits for a freed place. */
 function ringFor(db: Db, results: readonly Advanced[]): void {
-  const moved = results.filter((result) => result.kind === 'won' && result.after !== result.before);
+  const moved = results.filter(
+    (result): result is Moved => 'after' in result && result.after !== result.before,
+  );
   if (moved.length === 0) return;
-  const ids: string[] = [];
-  let kills = false;
-  let freed = false;
-  for (const result of moved) {
-    if (result.kind !== 'won') continue;
-    const { before, after } = result;
-    ids.push(after.id);
-    for (const attempt of after.attempts) {
-      const was = before.attempts.find(({ number }) => number === attempt.number);
-      kills ||= attempt.killDueAt !== null && attempt.killDueAt !== was?.killDueAt && attempt.killTries === 0;
-      freed ||= attempt.endedAt !== null && was?.endedAt === null;
-    }
-    freed ||= after.lane !== null && before.lane === null;
-  }
-  void notify(db, 'tasks', [...new Set(ids)]);
-  if (kills) void notify(db, 'kills', []);
-  if (freed) void notify(db, 'release', []);
+  void notify(db, 'tasks', [...new Set(moved.map(({ after }) => after.id))]);
+  if (moved.some(ordersKill)) void notify(db, 'kills', []);
+  if (moved.some(freesPlace)) void notify(db, 'release', []);
 }
+
+type Moved = Extract<Advanced, { after: unknown }>;
+
+const ordersKill = ({ before, after }: Moved): boolean =>
+  after.attempts.some(
+    (attempt, index) =>
+      attempt.killDueAt !== null &&
+      attempt.killTries === 0 &&
+      attempt.killDueAt !== before.attempts[index]?.killDueAt,
+  );
+
+/** An agent ended, or a task came to wait: both want the release to look. */
+const freesPlace = ({ before, after }: Moved): boolean =>
+  (after.lane !== null && before.lane === null) ||
+  after.attempts.some(({ endedAt }, index) => endedAt !== null && before.attempts[index]?.endedAt === null);

@@ -8,7 +8,7 @@ import type { Task } from '../domain/task.js';
 import type { TaughtLesson } from '../db/backend-health.js';
 import type { Claimed } from '../db/claim.js';
 import type { Lease } from '../db/processes.js';
-import { attemptOf } from '../db/rows.js';
+import { attemptOf } from '../db/attempt-row.js';
 import type { Logger } from '../logger.js';
 import type { CallbackTokens } from '../orchestrators/callback-token.js';
 import type { Clients, OrchestratorClient, Target } from '../orchestrators/client.js';

@@ -4,7 +4,7 @@ import { openLease } from '../../src/db/processes.js';
 import { insertTasks } from '../../src/db/tasks.js';
 import { insertCallbacks, type NewCallback } from '../../src/db/callbacks.js';
 import { saveLessons } from '../../src/db/backend-health.js';
-import { taskColumns, taskOf, type TaskRow } from '../../src/db/rows.js';
+import { taskColumns, taskOf, type TaskRow } from '../../src/db/task-row.js';
 import { makeId } from '../../src/domain/ids.js';
 import { newTask, type TaskRequest } from '../../src/domain/new-task.js';
 import type { Task } from '../../src/domain/task.js';

@@ -1,0 +1,91 @@
+import type { Rules } from './advance.js';
+import { refuse, type Draft, type Refusal } from './draft.js';
+import type { TaskEvent } from './event.js';
+import {
+  actorOf,
+  cancelled,
+  endAttempt,
+  endings,
+  fail,
+  goBack,
+  isEnding,
+  reachDispatched,
+  reachRunning,
+  takeProgress,
+} from './reporting.js';
+import { dispatcher, learnId } from './sending.js';
+import { isOpen, isTerminal, type Attempt } from './task.js';
+
+type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
+
+/** What the backend says when asked. It heals lost callbacks, and is no sign of life to the heartbeat clock. */
+export function sight(draft: Draft, event: Of<'sighted'>, rules: Rules): Refusal | undefined {
+  const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
+  if (attempt === undefined || !isOpen(attempt)) return refuse('superseded');
+  const isCurrent =
+    attempt.number === draft.task.attempt && attempt.reusable && !isTerminal(draft.task.state);
+  learnId(draft, attempt, event.externalId);
+  if (isEnding(event.state)) endAttempt(draft, attempt, endings[event.state]);
+  if (!isCurrent) {
+    if (isEnding(event.state))
+      draft.note('task.killConfirmed', actorOf(attempt), { state: event.state }, attempt);
+    return undefined;
+  }
+  believe(draft, attempt, event, rules);
+  return undefined;
+}
+
+function believe(draft: Draft, attempt: Attempt, event: Of<'sighted'>, rules: Rules): void {
+  const detail = { seen: event.state };
+  switch (event.state) {
+    case 'spawning':
+    case 'queued':
+    case 'running':
+      believeAlive(draft, attempt, event);
+      break;
+    case 'completed':
+      reachRunning(draft, attempt);
+      if (event.result !== null) draft.setResult({ text: event.result });
+      draft.end('COMPLETED', actorOf(attempt), null, detail);
+      break;
+    case 'failed':
+      fail(draft, attempt, event.error, rules, detail);
+      break;
+    case 'killed':
+      cancelled(draft, attempt, detail);
+      break;
+  }
+}
+
+function believeAlive(draft: Draft, attempt: Attempt, event: Of<'sighted'>): void {
+  const askAt = attempt.killDueAt === null ? event.askAt : null;
+  draft.setAttempt(attempt.number, { outcome: 'accepted', missing: 0, awaySince: null, askAt });
+  reachDispatched(draft);
+  if (event.state === 'running') reachRunning(draft, attempt);
+  const sequence = draft.task.progress?.sequence ?? null;
+  takeProgress(draft, attempt, event.progress, sequence, { seen: event.state });
+  if (draft.task.cancelRequestedAt !== null) draft.orderKills(draft.task.cancelReason ?? 'cancelled');
+}
+
+/** The backend does not know the agent; twice, with an interval between, means that it is lost. */
+export function miss(draft: Draft, event: Of<'missing'>, rules: Rules): Refusal | undefined {
+  const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
+  if (attempt === undefined || !isOpen(attempt)) return refuse('superseded');
+  const { task } = draft;
+  if (isTerminal(task.state) || attempt.number !== task.attempt || task.cancelRequestedAt !== null) {
+    return refuse('superseded'); // the kill's own questions settle those
+  }
+  const missing = attempt.missing + 1;
+  draft.setAttempt(attempt.number, { missing, askAt: event.askAt });
+  if (missing < 2) return undefined;
+  endAttempt(draft, attempt, 'lost');
+  const spent = task.spent + 1;
+  draft.set({ spent });
+  const message = 'the backend does not know the agent any more';
+  if (spent < task.retry.maxAttempts && task.state !== 'PENDING') {
+    goBack(draft, attempt, rules, { outcome: 'lost', reason: message });
+  } else {
+    draft.end('FAILED', dispatcher, { code: 'LOST_BY_BACKEND', message, retryable: false });
+  }
+  return undefined;
+}
