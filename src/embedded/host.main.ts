@@ -11,7 +11,7 @@ import type { HostCommand, HostMessage, HostRequest } from './messages.js';
 import { installPostgres, startPostgres, stopOrphanedPostgres } from './postgres.js';
 import { installValkey, startValkey, stopOrphanedValkey } from './valkey.js';
 
-const lockWaitMs = 10_000;
+const lockWaitMs = 5_000;
 
 const servers: KeptServer[] = [];
 let lock: DirectoryLock | undefined;
