@@ -107,16 +107,17 @@ function byPath(routes: readonly Route[]): ReadonlyMap<string, readonly Route[]>
   return paths;
 }
 
+const methodOrder = ['GET', 'HEAD', 'POST', 'PATCH', 'DELETE'];
+
 /** Who asks comes before what is asked: without a key nothing can be learnt, not even the methods. */
 function answerRoutes(
   deps: AppDeps,
   routes: readonly Route[],
 ): (req: IncomingMessage, res: ServerResponse, params: Readonly<Record<string, string>>) => Promise<void> {
   const isOpen = routes.every(({ scope }) => scope === 'anyone');
-  const allow = [
-    ...new Set(routes.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))),
-    'OPTIONS',
-  ];
+  const methods = new Set<string>(routes.map(({ method }) => method));
+  if (methods.has('GET')) methods.add('HEAD');
+  const allow = [...methodOrder.filter((method) => methods.has(method)), 'OPTIONS'];
   return async (req, res, params) => {
     try {
       const caller: Caller = isOpen ? nobody : await deps.auth.authenticate(req.headers.authorization);

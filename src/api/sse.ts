@@ -28,6 +28,10 @@ export async function sendEventStream(
   res.statusCode = 200;
   res.setHeader('Content-Type', 'text/event-stream; charset=utf-8');
   res.setHeader('X-Accel-Buffering', 'no');
+  if (req.method === 'HEAD') {
+    res.end();
+    return;
+  }
   res.write(`retry: ${retryMs}\n\n`);
 
   let busy = false;

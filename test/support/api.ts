@@ -42,6 +42,7 @@ export type CallOptions = {
 export type TestApi = {
   readonly baseUrl: string;
   readonly port: number;
+  readonly databaseUrl: string;
   readonly db: Db;
   readonly tokens: CallbackTokens;
   readonly rung: { queue: string; ids: readonly string[] }[];
@@ -58,9 +59,14 @@ export type TestApi = {
 /** The whole API over real HTTP, Postgres and Valkey, without a worker behind it. */
 export async function openTestApi(
   overrides: Partial<WebDeps> & { loopback?: boolean } = {},
+  databaseUrl?: string,
 ): Promise<TestApi> {
   const { loopback = true, ...given } = overrides;
-  const database = await openTestDatabase();
+  // Another process on the same database, when one is given.
+  const database =
+    databaseUrl === undefined
+      ? await openTestDatabase()
+      : { url: databaseUrl, close: () => Promise.resolve() };
   const valkey = openTestValkey();
   const rung: TestApi['rung'] = [];
   const logged: TestApi['logged'] = [];
@@ -165,13 +171,14 @@ export async function openTestApi(
       ...(body === undefined ? {} : { body: isPlain ? (body as string) : JSON.stringify(body) }),
     });
     const text = await answer.text();
-    const isJson = /json/.test(answer.headers.get('content-type') ?? '');
+    const isJson = text !== '' && /json/.test(answer.headers.get('content-type') ?? '');
     return { status: answer.status, headers: answer.headers, text, json: isJson ? JSON.parse(text) : null };
   };
 
   return {
     baseUrl,
     port: server.port,
+    databaseUrl: database.url,
     db,
     tokens,
     rung,
