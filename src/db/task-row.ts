@@ -66,7 +66,10 @@ const names =
   progress_sequence error_code error_message error_retryable cancel_requested_at cancel_reason dispatched_at started_at
   finished_at updated_at`.split(/\s+/);
 
-const read = makeReader<TaskRow>(names);
+/* Columns that are one member together; read by themselves too, they would be written back over its change. */
+const isPart = (name: string): boolean => /^(waiting|progress|error)_/.test(name);
+const read = makeReader<PlainRow>(names.filter((name) => !isPart(name)));
+type PlainRow = Omit<TaskRow, `${'waiting' | 'progress' | 'error'}_${string}`>;
 
 export const taskColumns = (alias: string): string => columnsOf(names, alias);
 
