@@ -17,7 +17,7 @@ WITH RECURSIVE spaces AS (
           ORDER BY coalesce(t.workspace_id, '') LIMIT 1)
   FROM spaces s WHERE s.space IS NOT NULL
 )
-SELECT first.id, first.order_at, first.is_released, first.turn
+SELECT first.id, s.space, first.order_at, first.is_released, first.turn
 FROM (SELECT space FROM spaces WHERE space IS NOT NULL LIMIT 1000) AS s
 CROSS JOIN LATERAL (
   SELECT t.id, t.order_at, t.due_at IS NOT NULL AS is_released, row_number() OVER (ORDER BY t.order_at)::integer AS turn
@@ -26,17 +26,19 @@ CROSS JOIN LATERAL (
     AND t.cancel_requested_at IS NULL
   ORDER BY t.order_at LIMIT $2
 ) AS first
-ORDER BY first.turn, first.order_at LIMIT $3`,
+-- At least the first of every workspace: whose turn it is is not decided here.
+ORDER BY first.turn, first.order_at LIMIT $3 + (SELECT count(*) FROM spaces)`,
 };
 
-type CandidateRow = { id: string; order_at: Date; is_released: boolean; turn: number };
+type CandidateRow = { id: string; space: string; order_at: Date; is_released: boolean; turn: number };
 
-/** Those of a lane who may go next, `limit` in all, workspaces in turn. */
+/** Those of a lane who may go next: the first of every workspace, then about twice `limit`, in turn. */
 export async function findCandidates(sql: Sql, lane: string, limit: number): Promise<readonly Candidate[]> {
   const rows = await sql.query<CandidateRow>(candidatesStatement, [lane, limit, limit * 2]);
   return rows.map((row) => ({
     id: row.id,
     lane,
+    workspace: row.space,
     turn: row.turn,
     orderAt: row.order_at,
     isReleased: row.is_released,

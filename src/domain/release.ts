@@ -5,6 +5,8 @@ import { fits, obstacle, rateHorizonMs, wishOfLane, type Fleet } from './routing
 export type Candidate = {
   readonly id: string;
   readonly lane: string;
+  /** Empty for tasks without one: together they are one workspace among the others. */
+  readonly workspace: string;
   readonly turn: number;
   readonly orderAt: Date;
   /** It was let out before and is still on its way: it takes a place, and needs no second ring. */
@@ -25,11 +27,19 @@ export function placesOf(backend: BackendLoad, now: Date): number {
   return Math.min(slots, Math.max(0, Math.floor((rateHorizonMs - firstMs) / stepMs) + 1));
 }
 
+/** How often each workspace that waits was let out: who was let out less goes first. */
+export type Passes = ReadonlyMap<string, number>;
+
 /**
  * Who may go now: workspaces take turns, within a turn the order decides, and nobody gets a place that is not
- * there. Level-triggered: it looks at what is free and who waits, never at what happened.
+ * there. Level-triggered: it looks at what is free and who waits, never at what happened; only whose turn it is
+ * is remembered, or with one place at a time the workspace of the oldest task would have every turn.
  */
-export function planRelease(candidates: readonly Candidate[], fleet: Fleet): readonly string[] {
+export function planRelease(
+  candidates: readonly Candidate[],
+  fleet: Fleet,
+  passes: Passes = new Map(),
+): readonly string[] {
   const places = new Map(fleet.backends.map((backend) => [backend.id, placesOf(backend, fleet.now)]));
   const backendsOf = new Map<string, readonly BackendLoad[]>();
   const fitting = (lane: string): readonly BackendLoad[] => {
@@ -37,20 +47,46 @@ export function planRelease(candidates: readonly Candidate[], fleet: Fleet): rea
     backendsOf.set(lane, known);
     return known;
   };
-  const inOrder = [...candidates].sort(
-    (a, b) =>
-      Number(b.isReleased) - Number(a.isReleased) ||
-      a.turn - b.turn ||
-      a.orderAt.getTime() - b.orderAt.getTime(),
-  );
   const released: string[] = [];
-  for (const { id, lane, isReleased } of inOrder) {
+  for (const { id, lane, isReleased } of inOrder(candidates, passes)) {
     const backend = fitting(lane).find((one) => (places.get(one.id) ?? 0) > 0);
     if (backend === undefined) continue;
     places.set(backend.id, (places.get(backend.id) ?? 0) - 1);
     if (!isReleased) released.push(id);
   }
   return released;
+}
+
+function inOrder(candidates: readonly Candidate[], passes: Passes): readonly Candidate[] {
+  const first = leastPasses(candidates, passes);
+  const turnOf = ({ workspace, turn }: Candidate): number => (passes.get(workspace) ?? first) + turn;
+  return [...candidates].sort(
+    (a, b) =>
+      Number(b.isReleased) - Number(a.isReleased) ||
+      turnOf(a) - turnOf(b) ||
+      a.orderAt.getTime() - b.orderAt.getTime(),
+  );
+}
+
+/** Who comes to wait begins beside those who were let out least: having been away earns nothing. */
+function leastPasses(candidates: readonly Candidate[], passes: Passes): number {
+  const known = candidates.flatMap(({ workspace }) => passes.get(workspace) ?? []);
+  return known.reduce((least, count) => Math.min(least, count), known[0] ?? 0);
+}
+
+/** The passes after `released` went; a workspace that waits for nothing any more is forgotten. */
+export function countPasses(
+  candidates: readonly Candidate[],
+  released: readonly string[],
+  passes: Passes,
+): Passes {
+  const first = leastPasses(candidates, passes);
+  const next = new Map(candidates.map(({ workspace }) => [workspace, passes.get(workspace) ?? first]));
+  const gone = new Set(released);
+  for (const { id, workspace } of candidates) {
+    if (gone.has(id)) next.set(workspace, (next.get(workspace) ?? first) + 1);
+  }
+  return next;
 }
 
 /** The most tasks of one lane that could go now, so that no more are read. */

@@ -1,7 +1,7 @@
 import { findFleet } from '../db/fleet.js';
 import { findCandidates, releaseHeld } from '../db/held.js';
 import type { Sql } from '../db/pool.js';
-import { placesFor, planRelease, type Candidate } from '../domain/release.js';
+import { countPasses, placesFor, planRelease, type Candidate, type Passes } from '../domain/release.js';
 import type { Ring } from '../queues/ring.js';
 import type { Duty } from './duty.js';
 
@@ -18,6 +18,7 @@ export function makeRelease(deps: {
   readonly everyMs: number;
 }): Duty {
   let from = 0;
+  let passes: Passes = new Map();
   return {
     name: 'release',
     everyMs: deps.everyMs,
@@ -34,9 +35,10 @@ export function makeRelease(deps: {
         if (places > 0) candidates.push(...(await findCandidates(deps.db, lane, Math.min(places, 1000))));
       }
       from += lanesPerRun;
-      const ids = planRelease(candidates, fleet);
+      const ids = planRelease(candidates, fleet, passes);
       if (ids.length === 0) return { released: 0 };
       const released = await releaseHeld(deps.db, ids);
+      passes = countPasses(candidates, released, passes);
       // In the planned order: who was first in line is first to be claimed.
       const ringing = ids.filter((id) => released.includes(id));
       await deps.ring.ring('dispatch', ringing);

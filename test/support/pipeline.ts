@@ -98,6 +98,7 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
     return { ...dispatch, lease, abort };
   };
   const dispatch = await openDispatcher();
+  await fleet.look();
   const asking = { db, fleet, clients, mover, logger: silent, silenceMs: limits.silenceMs };
 
   return {
