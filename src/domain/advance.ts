@@ -2,21 +2,13 @@ import { change } from './changing.js';
 import { openDraft, type Move, type Refusal } from './draft.js';
 import type { TaskEvent } from './event.js';
 import { repeat, report } from './reporting.js';
+import type { Rules } from './rules.js';
 import { accept, giveUpOutcome, hold, postpone, reject, returnUnsent, stayUnknown } from './sending.js';
 import { miss, sight } from './sightings.js';
 import { giveUpKill, quarantine, requestCancel, runOut, takeKillAnswer } from './stopping.js';
 import type { Task } from './task.js';
 
-/** What a decision may look at besides the task: database time, one die, and the operator's limits (I6). */
-export type Rules = {
-  readonly now: Date;
-  /** In [0, 1). */
-  readonly random: number;
-  /** After how long a silence a backend is asked; also how long an old agent is told to die before a new one starts. */
-  readonly silenceMs: number;
-  /** How long a backend may be away before what is unknown on it is settled without it. */
-  readonly giveUpAfterMs: number;
-};
+export type { Rules };
 
 /**
  * The one place that decides about a task (I2): what an event makes of it, or why it changes nothing.

@@ -18,7 +18,7 @@ export function change(draft: Draft, event: Extract<TaskEvent, { type: 'changed'
   draft.set({
     ...plain,
     wish: wish ?? task.wish,
-    orderAt: orderOf(isScheduled ? scheduledFor : task.createdAt, priority),
+    orderAt: orderOf(sinceOf(task.createdAt, scheduledFor), priority),
   });
   if (wish !== undefined || plain.scheduledFor !== undefined) {
     // Whatever it waited for may not be what it waits for now: it is routed anew.
@@ -35,6 +35,10 @@ export function change(draft: Draft, event: Extract<TaskEvent, { type: 'changed'
   draft.note('task.changed', event.actor, { changed });
   return undefined;
 }
+
+/** From when its age counts: its birth, or the time that it was scheduled for. */
+const sinceOf = (createdAt: Date, scheduledFor: Date | null): Date =>
+  scheduledFor !== null && scheduledFor > createdAt ? scheduledFor : createdAt;
 
 function isUnsent(task: Task): boolean {
   if (task.state !== 'PENDING' || task.leasedBy !== null || task.cancelRequestedAt !== null) return false;

@@ -32,18 +32,20 @@ export function nextClockAt(task: Task): Date | null {
 
 /**
  * The clock that has run out, the earliest of several. No clock runs out because we could not take callbacks:
- * `resumedAt`, the end of our own last gap, gives each one a full window from there (a deadline, which has no
- * window of its own, gets `deadlineGraceMs`).
+ * `resumedAt`, the end of our own last gap, gives each one that was running then a full window from there (P10). A
+ * deadline has no window of its own; one that lapsed before that instant gets `deadlineGraceMs`.
  */
 export function clockThatRanOut(task: Task, now: Date, resumedAt: Date | null): Clock | null {
-  const due = clocksOf(task).filter((clock) => {
-    const granted = resumedAt === null ? 0 : resumedAt.getTime() + (clock.windowMs || deadlineGraceMs);
-    // A gap matters only to a clock that it fell into.
-    const at =
-      resumedAt !== null && clock.at > resumedAt ? clock.at.getTime() : Math.max(clock.at.getTime(), granted);
-    return at <= now.getTime();
-  });
+  const due = clocksOf(task).filter((clock) => grantedUntilMs(clock, resumedAt) <= now.getTime());
   return due.sort((a, b) => a.at.getTime() - b.at.getTime())[0] ?? null;
+}
+
+function grantedUntilMs(clock: Clock, resumedAt: Date | null): number {
+  const atMs = clock.at.getTime();
+  if (resumedAt === null) return atMs;
+  // One that began after the gap runs out later than this anyhow.
+  if (clock.windowMs > 0) return Math.max(atMs, resumedAt.getTime() + clock.windowMs);
+  return clock.at > resumedAt ? atMs : resumedAt.getTime() + deadlineGraceMs;
 }
 
 /** How long a lapsed deadline waits for callbacks that could not be delivered to us. */

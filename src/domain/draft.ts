@@ -20,6 +20,12 @@ export type Move = {
 export type RefusalReason = 'over' | 'superseded' | 'stale' | 'sent' | 'forbidden';
 export type Refusal = { readonly ok: false; readonly reason: RefusalReason };
 
+/** The actor of whatever the service decides by itself. */
+export const dispatcher = 'dispatcher';
+
+/** The attempt that an entry of the timeline is about; the backend of a forgotten one is not known. */
+type About = { readonly number: number; readonly backendId: string | null };
+
 export const refuse = (reason: RefusalReason): Refusal => ({ ok: false, reason });
 
 /** A task in the middle of being advanced: local to one call, so that the rules read as sentences. */
@@ -33,7 +39,7 @@ export function openDraft(before: Task, now: Date) {
   const set = (patch: Partial<Task>): void => {
     task = { ...task, ...patch };
   };
-  const note = (type: TimelineType, actor: string, detail: object = {}, about?: Attempt | null): void => {
+  const note = (type: TimelineType, actor: string, detail: object = {}, about?: About | null): void => {
     write(type, task.state, actor, detail, about);
   };
   const write = (
@@ -41,7 +47,7 @@ export function openDraft(before: Task, now: Date) {
     from: TaskState,
     actor: string,
     detail: object,
-    about: Attempt | null | undefined,
+    about: About | null | undefined,
   ): void => {
     const attempt =
       about === undefined ? (task.attempt === 0 ? null : task.attempt) : (about?.number ?? null);
@@ -72,7 +78,14 @@ export function openDraft(before: Task, now: Date) {
   const orderKills = (reason: string): void => {
     const attempts = task.attempts.map((attempt) =>
       isOpen(attempt) && attempt.killDueAt === null
-        ? { ...attempt, killDueAt: now, killSince: attempt.killSince ?? now, killReason: reason, askAt: null }
+        ? {
+            ...attempt,
+            killDueAt: now,
+            killSince: attempt.killSince ?? now,
+            killReason: reason,
+            missing: 0,
+            askAt: null,
+          }
         : attempt,
     );
     set({ attempts });

@@ -107,8 +107,11 @@ export type TaskEvent =
   | {
       readonly type: 'killAnswered';
       readonly attempt: number;
-      /** `confirmed`: no agent lives; `missing`: neither kill nor status knows it; `pending`: told, not proven. */
-      readonly answer: 'confirmed' | 'missing' | 'pending' | 'away';
+      /**
+       * `confirmed`: no agent lives; `missing`: neither kill nor status knows it; `unlisted`: its id is not known
+       * and the list does not show it, which it may not do yet; `pending`: told, not proven.
+       */
+      readonly answer: 'confirmed' | 'missing' | 'unlisted' | 'pending' | 'away';
       readonly detail: string;
       readonly nextAt: Date;
     }

@@ -1,4 +1,4 @@
-import { orderOf, type BackendWish, type RetryPolicy, type Timeouts } from './task.js';
+import type { BackendWish, RetryPolicy, Timeouts } from './task.js';
 
 /** What a producer may say about a task, already checked; absent members are undefined. */
 export type TaskRequest = {
@@ -78,12 +78,6 @@ export function newTask(
     context: given.context,
     metadata: given.metadata,
   };
-}
-
-/** When a newborn task may first be claimed, and where it stands among the held. */
-export function birthTimes(task: NewTask, now: Date): { dueAt: Date; orderAt: Date } {
-  const dueAt = task.scheduledFor !== null && task.scheduledFor > now ? task.scheduledFor : now;
-  return { dueAt, orderAt: orderOf(dueAt, task.priority) };
 }
 
 function defined<T extends object>(given: T | undefined): Partial<T> {

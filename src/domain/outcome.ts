@@ -46,12 +46,12 @@ export function outcomeOfAnswer(
   return { kind: 'unknown', reason, httpStatus };
 }
 
-/** Seconds or an HTTP date, capped at an hour; null for nonsense or the past, so that the own backoff rules. */
+/** Seconds or an HTTP date, capped at an hour; null for nonsense, the past or no time at all: then the own backoff rules. */
 export function retryAfterToMs(header: string | null, now: Date): number | null {
   if (header === null) return null;
   const text = header.trim();
   const ms = /^\d{1,12}$/.test(text) ? Number(text) * 1000 : httpDateMs(text) - now.getTime();
-  return Number.isFinite(ms) && ms >= 0 ? Math.min(ms, maxRetryAfterMs) : null;
+  return Number.isFinite(ms) && ms > 0 ? Math.min(ms, maxRetryAfterMs) : null;
 }
 
 function httpDateMs(text: string): number {

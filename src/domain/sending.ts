@@ -1,13 +1,13 @@
-import type { Rules } from './advance.js';
 import { later } from './backoff.js';
-import { refuse, settled, type Draft, type Refusal } from './draft.js';
+import { dispatcher, refuse, settled, type Draft, type Refusal } from './draft.js';
+import { endAttempt, settleCancel } from './ending.js';
 import type { TaskEvent } from './event.js';
-import { currentAttempt, isOpen, isTerminal, orderOf, type Attempt } from './task.js';
+import { laneOf } from './routing.js';
+import type { Rules } from './rules.js';
+import { currentAttempt, isOpen, isTerminal, orderOf, type Attempt, type AttemptOutcome } from './task.js';
 
 /** What the outcome of a send makes of a task. Each event names its attempt; a superseded one moves nothing (I7). */
 type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
-
-export const dispatcher = 'dispatcher';
 
 export function accept(draft: Draft, event: Of<'accepted'>, rules: Rules): Refusal | undefined {
   const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
@@ -25,7 +25,13 @@ export function accept(draft: Draft, event: Of<'accepted'>, rules: Rules): Refus
       askAt: attempt.killDueAt === null ? later(draft.now, rules.silenceMs) : null,
     });
   }
-  if (!wasOpen) return undefined;
+  if (!wasOpen) {
+    // Nobody was thought to live any more, and here it is: its slot is taken again until it is killed.
+    if (!wasThoughtGone(attempt)) return undefined;
+    draft.setAttempt(attempt.number, { endedAt: null, outcome: 'accepted', missing: 0 });
+    killNow(draft, attempt, 'it was accepted after it had been given up');
+    return undefined;
+  }
   // It was given up, replaced or ended meanwhile: what was started by it has to go.
   if (!isCurrent || isTerminal(draft.task.state) || !attempt.reusable) {
     killNow(draft, attempt, 'it was accepted after the task had gone on');
@@ -35,6 +41,11 @@ export function accept(draft: Draft, event: Of<'accepted'>, rules: Rules): Refus
     dispatched(draft, { externalId: event.externalId, httpStatus: event.httpStatus });
   if (draft.task.cancelRequestedAt !== null) killNow(draft, attempt, draft.task.cancelReason ?? 'cancelled');
   return undefined;
+}
+
+/** Ended without a word of the agent or of whoever killed it. */
+function wasThoughtGone({ outcome, killTries }: Attempt): boolean {
+  return outcome === 'given_up' || outcome === 'lost' || (outcome === 'killed' && killTries > 0);
 }
 
 /** PENDING → DISPATCHED, by the backend's answer or because something it said implies it. */
@@ -63,19 +74,33 @@ function killNow(draft: Draft, attempt: Attempt, reason: string): void {
   });
 }
 
-/** The attempt that is being sent: current, open, not yet accepted, on a PENDING task. */
+/** The attempt that is being sent: current, open and not given up, on a PENDING task. */
 function sending(draft: Draft, number: number): Attempt | Refusal {
   const { task } = draft;
   if (isTerminal(task.state)) return refuse('over');
   const attempt = currentAttempt(task);
   if (attempt === null || attempt.number !== number) return refuse('superseded');
-  if (task.state !== 'PENDING' || !isOpen(attempt) || attempt.outcome === 'accepted') return refuse('stale');
+  if (task.state !== 'PENDING' || !isOpen(attempt) || !attempt.reusable) return refuse('stale');
   return attempt;
+}
+
+/**
+ * Nothing was received by the only send of an attempt whose task has ended meanwhile: nobody is there to be
+ * killed, and the slot is free. After an unclear send, or once it was accepted, only its agent's end says that.
+ */
+function freeUnreceived(draft: Draft, number: number, outcome: AttemptOutcome): Refusal | undefined {
+  const attempt = draft.task.attempts.find((one) => one.number === number);
+  const isFree =
+    attempt !== undefined && isOpen(attempt) && attempt.outcome === null && attempt.unknownSends === 0;
+  if (!isFree) return refuse('over');
+  endAttempt(draft, attempt, outcome);
+  return undefined;
 }
 
 const isRefusal = (value: Attempt | Refusal): value is Refusal => 'ok' in value;
 
 export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | undefined {
+  if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, 'not_received');
   const attempt = sending(draft, event.attempt);
   if (isRefusal(attempt)) return attempt;
   // The claim counted a send that never was. An attempt that was uncertain before stays open and uncertain.
@@ -86,12 +111,14 @@ export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | unde
       ? { endedAt: draft.now, outcome: 'not_received', error: event.reason }
       : { outcome: 'unknown' }),
   });
-  draft.set({ leasedBy: null, claims: 0, dueAt: draft.now });
-  cancelIfNothingLives(draft);
+  const reason = certain ? 'queued' : 'confirming_outcome';
+  draft.set({ ...settled, dueAt: draft.now, waiting: { reason, detail: event.reason, until: null } });
+  settleCancel(draft);
   return undefined;
 }
 
 export function postpone(draft: Draft, event: Of<'postponed'>): Refusal | undefined {
+  if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, event.outcome);
   const attempt = sending(draft, event.attempt);
   if (isRefusal(attempt)) return attempt;
   if (attempt.unknownSends > 0) return refuse('stale'); // only certainty settles an uncertain attempt (I8)
@@ -116,11 +143,12 @@ export function postpone(draft: Draft, event: Of<'postponed'>): Refusal | undefi
     httpStatus: event.httpStatus,
     until: event.dueAt,
   });
-  cancelIfNothingLives(draft);
+  settleCancel(draft);
   return undefined;
 }
 
 export function reject(draft: Draft, event: Of<'rejected'>): Refusal | undefined {
+  if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, 'rejected');
   const attempt = sending(draft, event.attempt);
   if (isRefusal(attempt)) return attempt;
   if (attempt.unknownSends > 0) return refuse('stale');
@@ -130,7 +158,7 @@ export function reject(draft: Draft, event: Of<'rejected'>): Refusal | undefined
     error: event.reason,
     endedAt: draft.now,
   });
-  if (cancelIfNothingLives(draft)) return undefined;
+  if (settleCancel(draft)) return undefined;
   const error = { code: 'BACKEND_REJECTED', message: event.reason, retryable: false };
   draft.end('FAILED', dispatcher, error, { httpStatus: event.httpStatus });
   return undefined;
@@ -154,10 +182,7 @@ export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal 
   });
   draft.note('task.outcomeUnknown', dispatcher, { reason: event.reason, httpStatus: event.httpStatus });
   // A cancelled task is never sent again: its agent, if there is one, is found and killed instead.
-  if (draft.task.cancelRequestedAt !== null) {
-    draft.set({ dueAt: null });
-    draft.orderKills(draft.task.cancelReason ?? 'cancelled');
-  }
+  settleCancel(draft);
   return undefined;
 }
 
@@ -166,17 +191,20 @@ export function giveUpOutcome(draft: Draft, event: Of<'outcomeGivenUp'>): Refusa
   if (isRefusal(attempt)) return attempt;
   const { task } = draft;
   const spent = task.spent + 1;
-  draft.setAttempt(attempt.number, { outcome: 'unknown', error: event.reason, reusable: false });
+  draft.setAttempt(attempt.number, {
+    outcome: 'unknown',
+    error: event.reason,
+    reusable: false,
+    unknownSends: Math.max(attempt.unknownSends, 1),
+  });
   draft.set({ spent });
-  const mayFailOver = task.retry.onUnknownOutcome === 'failover' && task.cancelRequestedAt === null;
-  if (mayFailOver && spent < task.retry.maxAttempts) {
+  // A cancelled task goes on waiting for the kill that was ordered then: it is no failure of its own.
+  if (settleCancel(draft)) return undefined;
+  if (task.retry.onUnknownOutcome === 'failover' && spent < task.retry.maxAttempts) {
     draft.orderKills('its outcome is unknown and another attempt follows');
     const dueAt = later(draft.now, event.killFirstMs);
-    const waiting = {
-      reason: 'backing_off',
-      detail: 'an earlier agent is being stopped first',
-      until: dueAt,
-    } as const;
+    const detail = 'an earlier agent is being stopped first';
+    const waiting = { reason: 'backing_off', detail, until: dueAt } as const;
     draft.set({ ...settled, dueAt, waiting, avoid: [...new Set([...task.avoid, attempt.backendId])] });
     draft.note('task.retryScheduled', dispatcher, { outcome: 'unknown', reason: event.reason, until: dueAt });
     return undefined;
@@ -190,20 +218,16 @@ export function hold(draft: Draft, event: Of<'held'>): Refusal | undefined {
   const { task } = draft;
   const attempt = currentAttempt(task);
   if (isTerminal(task.state)) return refuse('over');
-  // A doubled ring must not hold a task whose send is under way.
-  if (task.state !== 'PENDING' || task.leasedBy !== null) return refuse('stale');
+  // A doubled ring must not hold a task whose send is under way, nor one that was cancelled.
+  if (task.state !== 'PENDING' || task.leasedBy !== null || task.cancelRequestedAt !== null)
+    return refuse('stale');
   if (attempt !== null && isOpen(attempt) && attempt.reusable) return refuse('stale');
+  // It was changed after it was looked at: its time has not come, or it may use other backends.
+  if ((task.dueAt !== null && task.dueAt > draft.now) || event.lane !== laneOf(task.wish))
+    return refuse('stale');
   const isNews = task.lane === null || task.waiting?.reason !== event.waiting.reason;
   draft.set({ dueAt: null, waiting: event.waiting, lane: event.lane });
   if (isNews)
     draft.note('task.held', dispatcher, { reason: event.waiting.reason, detail: event.waiting.detail });
   return undefined;
-}
-
-/** A cancel that waited for an outcome is final as soon as no agent can be alive. */
-export function cancelIfNothingLives(draft: Draft): boolean {
-  const { task } = draft;
-  if (task.cancelRequestedAt === null || isTerminal(task.state) || task.attempts.some(isOpen)) return false;
-  draft.end('CANCELLED', dispatcher, null, { reason: task.cancelReason });
-  return true;
 }

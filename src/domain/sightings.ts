@@ -1,19 +1,19 @@
-import type { Rules } from './advance.js';
-import { refuse, type Draft, type Refusal } from './draft.js';
+import { dispatcher, refuse, type Draft, type Refusal } from './draft.js';
+import { endAttempt, goOnWithout } from './ending.js';
 import type { TaskEvent } from './event.js';
 import {
   actorOf,
-  cancelled,
-  endAttempt,
-  endings,
+  beKilled,
+  complete,
   fail,
   goBack,
   isEnding,
   reachDispatched,
   reachRunning,
   takeProgress,
-} from './reporting.js';
-import { dispatcher, learnId } from './sending.js';
+} from './following.js';
+import type { Rules } from './rules.js';
+import { learnId } from './sending.js';
 import { isOpen, isTerminal, type Attempt } from './task.js';
 
 type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
@@ -25,46 +25,42 @@ export function sight(draft: Draft, event: Of<'sighted'>, rules: Rules): Refusal
   const isCurrent =
     attempt.number === draft.task.attempt && attempt.reusable && !isTerminal(draft.task.state);
   learnId(draft, attempt, event.externalId);
-  if (isEnding(event.state)) endAttempt(draft, attempt, endings[event.state]);
-  if (!isCurrent) {
-    if (isEnding(event.state))
-      draft.note('task.killConfirmed', actorOf(attempt), { state: event.state }, attempt);
-    return undefined;
+  if (isEnding(event.state)) endAttempt(draft, attempt, event.state);
+  if (isCurrent) {
+    follow(draft, attempt, event, rules);
+  } else if (isEnding(event.state)) {
+    draft.note('task.killConfirmed', actorOf(attempt), { state: event.state }, attempt);
+    goOnWithout(draft, rules);
   }
-  believe(draft, attempt, event, rules);
   return undefined;
 }
 
-function believe(draft: Draft, attempt: Attempt, event: Of<'sighted'>, rules: Rules): void {
+function follow(draft: Draft, attempt: Attempt, event: Of<'sighted'>, rules: Rules): void {
   const detail = { seen: event.state };
   switch (event.state) {
     case 'spawning':
     case 'queued':
-    case 'running':
-      believeAlive(draft, attempt, event);
-      break;
+    case 'running': {
+      const askAt = attempt.killDueAt === null ? event.askAt : null;
+      draft.setAttempt(attempt.number, { outcome: 'accepted', missing: 0, awaySince: null, askAt });
+      reachDispatched(draft);
+      if (event.state === 'running') reachRunning(draft, attempt);
+      const sequence = draft.task.progress?.sequence ?? null;
+      if (takeProgress(draft, event.progress === null ? null : { ...event.progress, sequence }))
+        draft.note('task.progress', actorOf(attempt), { ...detail, ...event.progress });
+      return;
+    }
     case 'completed':
-      reachRunning(draft, attempt);
       if (event.result !== null) draft.setResult({ text: event.result });
-      draft.end('COMPLETED', actorOf(attempt), null, detail);
-      break;
+      complete(draft, attempt, detail);
+      return;
     case 'failed':
       fail(draft, attempt, event.error, rules, detail);
-      break;
+      return;
     case 'killed':
-      cancelled(draft, attempt, detail);
-      break;
+      beKilled(draft, attempt, detail);
+      return;
   }
-}
-
-function believeAlive(draft: Draft, attempt: Attempt, event: Of<'sighted'>): void {
-  const askAt = attempt.killDueAt === null ? event.askAt : null;
-  draft.setAttempt(attempt.number, { outcome: 'accepted', missing: 0, awaySince: null, askAt });
-  reachDispatched(draft);
-  if (event.state === 'running') reachRunning(draft, attempt);
-  const sequence = draft.task.progress?.sequence ?? null;
-  takeProgress(draft, attempt, event.progress, sequence, { seen: event.state });
-  if (draft.task.cancelRequestedAt !== null) draft.orderKills(draft.task.cancelReason ?? 'cancelled');
 }
 
 /** The backend does not know the agent; twice, with an interval between, means that it is lost. */
@@ -75,6 +71,8 @@ export function miss(draft: Draft, event: Of<'missing'>, rules: Rules): Refusal 
   if (isTerminal(task.state) || attempt.number !== task.attempt || task.cancelRequestedAt !== null) {
     return refuse('superseded'); // the kill's own questions settle those
   }
+  // What was never accepted cannot be lost: its send's outcome decides.
+  if (task.state === 'PENDING') return refuse('stale');
   const missing = attempt.missing + 1;
   draft.setAttempt(attempt.number, { missing, askAt: event.askAt });
   if (missing < 2) return undefined;
@@ -82,10 +80,7 @@ export function miss(draft: Draft, event: Of<'missing'>, rules: Rules): Refusal 
   const spent = task.spent + 1;
   draft.set({ spent });
   const message = 'the backend does not know the agent any more';
-  if (spent < task.retry.maxAttempts && task.state !== 'PENDING') {
-    goBack(draft, attempt, rules, { outcome: 'lost', reason: message });
-  } else {
-    draft.end('FAILED', dispatcher, { code: 'LOST_BY_BACKEND', message, retryable: false });
-  }
+  if (spent < task.retry.maxAttempts) goBack(draft, attempt, rules, { outcome: 'lost', reason: message });
+  else draft.end('FAILED', dispatcher, { code: 'LOST_BY_BACKEND', message, retryable: false });
   return undefined;
 }

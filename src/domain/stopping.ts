@@ -1,10 +1,8 @@
-import type { Rules } from './advance.js';
-import { delayMs, later } from './backoff.js';
 import { clockThatRanOut } from './clocks.js';
-import { refuse, type Draft, type Refusal } from './draft.js';
+import { dispatcher, refuse, type Draft, type Refusal } from './draft.js';
+import { endAttempt, goOnWithout } from './ending.js';
 import type { TaskEvent } from './event.js';
-import { endAttempt } from './reporting.js';
-import { cancelIfNothingLives, dispatcher } from './sending.js';
+import type { Rules } from './rules.js';
 import { isOpen, isTerminal, type Attempt } from './task.js';
 
 type Of<T extends TaskEvent['type']> = Extract<TaskEvent, { type: T }>;
@@ -33,11 +31,13 @@ export function requestCancel(draft: Draft, event: Of<'cancelRequested'>): Refus
 export function takeKillAnswer(draft: Draft, event: Of<'killAnswered'>, rules: Rules): Refusal | undefined {
   const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
   if (attempt === undefined || !isOpen(attempt)) return refuse('superseded');
-  const missing = event.answer === 'missing' ? attempt.missing + 1 : 0;
+  // Nobody was told to kill it: such an answer is of another agent.
+  if (attempt.killDueAt === null) return refuse('stale');
+  const missing = provesAbsence(event, attempt, draft.now, rules) ? attempt.missing + 1 : 0;
   if (event.answer === 'confirmed' || missing >= 2) {
     endAttempt(draft, attempt, 'killed');
     draft.note('task.killConfirmed', attempt.backendId, { detail: event.detail }, attempt);
-    afterEnd(draft, rules);
+    goOnWithout(draft, rules);
     return undefined;
   }
   const awaySince = event.answer === 'away' ? (attempt.awaySince ?? draft.now) : null;
@@ -53,19 +53,17 @@ export function takeKillAnswer(draft: Draft, event: Of<'killAnswered'>, rules: R
   return undefined;
 }
 
-function isOverdue(attempt: Attempt, awaySince: Date | null, now: Date, rules: Rules): boolean {
-  const ageMs = (since: Date | null): number => (since === null ? 0 : now.getTime() - since.getTime());
-  return ageMs(attempt.killSince) >= killForMs || ageMs(awaySince) >= rules.giveUpAfterMs;
+/** What timed out here may be taken up there a little later: an empty list counts only after the usual silence. */
+function provesAbsence(event: Of<'killAnswered'>, attempt: Attempt, now: Date, rules: Rules): boolean {
+  if (event.answer === 'missing') return true;
+  return event.answer === 'unlisted' && ageMs(attempt.killSince, now) >= rules.silenceMs;
 }
 
-/** A cancelled task ends with its last agent; one that only waited for an earlier agent's end may go out now. */
-function afterEnd(draft: Draft, rules: Rules): void {
-  if (cancelIfNothingLives(draft)) return;
-  const { task } = draft;
-  if (task.state !== 'PENDING' || task.dueAt === null || task.leasedBy !== null || task.attempts.some(isOpen))
-    return;
-  const soon = later(draft.now, delayMs(task.spent, task.retry, rules.random));
-  if (soon < task.dueAt) draft.set({ dueAt: soon });
+const ageMs = (since: Date | null, now: Date): number =>
+  since === null ? 0 : now.getTime() - since.getTime();
+
+function isOverdue(attempt: Attempt, awaySince: Date | null, now: Date, rules: Rules): boolean {
+  return ageMs(attempt.killSince, now) >= killForMs || ageMs(awaySince, now) >= rules.giveUpAfterMs;
 }
 
 /** The slot is freed and the timeline says that the agent may still run; a cancelled task ends KILL_UNCONFIRMED. */
