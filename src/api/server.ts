@@ -37,12 +37,14 @@ export async function openHttpServer(
     port: typeof bound === 'object' && bound !== null ? bound.port : address.port,
     close: (timeoutMs) =>
       new Promise((resolve) => {
+        // An answer that was under way leaves its connection idle only later: node closes those at once alone.
+        const idle = setInterval(() => server.closeIdleConnections(), 50);
         const cut = setTimeout(() => server.closeAllConnections(), timeoutMs);
         server.close(() => {
+          clearInterval(idle);
           clearTimeout(cut);
           resolve();
         });
-        server.closeIdleConnections();
       }),
   };
 }
