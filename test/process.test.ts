@@ -34,7 +34,7 @@ function run(manner: string, env: Record<string, string> = {}, file = 'test/proc
     events: () => lines().map(({ event, step }) => (step === undefined ? event : `${event} ${step}`)),
     stderr: () => stderr,
     // Not `close`: it never comes once the channel was closed from this side.
-    exited: once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>,
+    exited: Promise.all([once(child, 'exit'), once(child.stdout!, 'end')]).then(([end]) => end),
   };
 }
 

@@ -1,4 +1,5 @@
 import { chownSync, lstatSync, readdirSync, statSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { runCommand } from './server-process.js';
 
@@ -14,15 +15,29 @@ export type PostgresAccount = {
 };
 
 /**
- * An ordinary user starts it as itself. For root a user namespace is tried first: no file changes hands, and
- * it works below a closed home directory. Containers often refuse namespaces: then it runs as `nobody`, who must
- * be able to reach the binaries and the data.
+ * An ordinary user starts it as itself. For root, and for a number without a passwd entry as some containers give, a
+ * user namespace is tried: no file changes hands, and it works below a closed home directory. Containers often refuse
+ * namespaces: then root runs it as `nobody`, who must be able to reach the binaries and the data.
  */
 export async function findPostgresAccount(): Promise<PostgresAccount> {
-  if (process.getuid?.() !== 0) return { prefix: [], account: undefined };
+  const isRoot = process.getuid?.() === 0;
+  if (!isRoot && hasPasswdEntry()) return { prefix: [], account: undefined };
   const prefix = ['unshare', '--user', `--map-user=${nobody.uid}`, `--map-group=${nobody.gid}`];
   const probe = await runCommand([...prefix, 'true'], { timeoutMs: 5_000 });
-  return probe.code === 0 ? { prefix, account: undefined } : { prefix: [], account: nobody };
+  if (probe.code === 0) return { prefix, account: undefined };
+  if (isRoot) return { prefix: [], account: nobody };
+  throw new Error(
+    `Postgres refuses to run as user ${process.getuid?.()}, who has no passwd entry, and user namespaces are not allowed here. ` +
+      'Fix: start as a user that /etc/passwd knows, or set DATABASE_URL',
+  );
+}
+
+function hasPasswdEntry(): boolean {
+  try {
+    return userInfo().username !== '';
+  } catch {
+    return false;
+  }
 }
 
 /** The first directory above `path`, or `path` itself, that `nobody` may not pass; null when it can be reached. */
