@@ -42,8 +42,8 @@ export type Sighting =
       readonly result: string | null;
       readonly error: { readonly code: string; readonly message: string; readonly retryable: boolean } | null;
     }
-  /** 404 for a known id: it does not know this agent. */
-  | { readonly kind: 'unknownThere' }
+  /** 404 for a known id. `proven`: the route has told of other agents, so that it is this one that is not known. */
+  | { readonly kind: 'unknownThere'; readonly proven?: true }
   /** Route missing (405, 501, or a 404 where no id is known). */
   | { readonly kind: 'cannotTell'; readonly reason: string }
   /** No usable answer this time. */

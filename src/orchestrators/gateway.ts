@@ -37,6 +37,8 @@ export function makeGatewayClient({ http, now }: { http: Http; now: () => Date }
     const answer = await get(target, url, maxAnswerBytes, timeoutMs, signal);
     return probeOf(target, answer, Math.round(performance.now() - startedAt));
   };
+  /** Backends whose status route has told of some agent: their 404 is not that of a route that is missing. */
+  const haveStatus = new Set<string>();
 
   return {
     spawn: async (to, send, signal) => {
@@ -67,7 +69,12 @@ export function makeGatewayClient({ http, now }: { http: Http; now: () => Date }
       if (usableId(agent.externalId) === null)
         return { kind: 'cannotTell', reason: 'its id fits into no URL' };
       const url = joinUrl(at.url, routes.status(agent.externalId));
-      return sightingOf(await get(at, url, maxStatusBytes, askTimeoutMs, signal), agent.externalId);
+      const answer = await get(at, url, maxStatusBytes, askTimeoutMs, signal);
+      const sighting = sightingOf(answer, agent.externalId);
+      if (sighting.kind === 'seen') haveStatus.add(at.id);
+      return sighting.kind === 'unknownThere' && haveStatus.has(at.id)
+        ? { ...sighting, proven: true }
+        : sighting;
     },
 
     find: async (at, taskId, signal) => {

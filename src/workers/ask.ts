@@ -22,7 +22,7 @@ export async function findAgent(
       case 'seen':
         return { kind: 'seen', sighting };
       case 'unknownThere':
-        return { kind: 'absent' };
+        return sighting.proven === true ? { kind: 'absent' } : absentOrMute(client, target, agent, signal);
       case 'cannotTell':
         return { kind: 'cannotTell' };
       case 'tryAgain':
@@ -36,6 +36,24 @@ export async function findAgent(
       : { kind: 'tryAgain', reason: listed.reason };
   const sighting = listed.find((one): one is Seen => one.kind === 'seen' && isOfAttempt(one, agent.attempt));
   return sighting === undefined ? { kind: 'absent' } : { kind: 'seen', sighting };
+}
+
+/**
+ * A route that is missing and an agent that is gone answer with the same 404. A backend that has a list as well could
+ * have told; one that has neither has told nothing, and its silent agents must not be taken for lost.
+ */
+async function absentOrMute(
+  client: OrchestratorClient,
+  target: Target,
+  agent: AgentRef,
+  signal: AbortSignal,
+): Promise<Found> {
+  const listed = await client.find(target, agent.taskId, signal);
+  if ('kind' in listed)
+    return listed.kind === 'cannotTell'
+      ? { kind: 'cannotTell' }
+      : { kind: 'tryAgain', reason: listed.reason };
+  return { kind: 'absent' };
 }
 
 /**

@@ -321,6 +321,19 @@ describe('status', () => {
     expect(await status({ status: 501, body: {} })).toMatchObject({ kind: 'cannotTell' });
   });
 
+  test('takes a 404 for proof that an agent is gone only after the route has told of another', async () => {
+    const stub = await open();
+    const asking = client();
+    const gone = { ...agent, externalId: 'session_9' };
+    expect(await asking.status(targetOf(stub.url), gone, never)).toEqual({ kind: 'unknownThere' });
+    await asking.spawn(targetOf(stub.url), sendOf(), never);
+    expect(await asking.status(targetOf(stub.url), agent, never)).toMatchObject({ kind: 'seen' });
+    expect(await asking.status(targetOf(stub.url), gone, never)).toEqual({
+      kind: 'unknownThere',
+      proven: true,
+    });
+  });
+
   test('escapes an id, and asks for none that would become another path', async () => {
     const stub = await open();
     await client().status(targetOf(stub.url), { ...agent, externalId: 'a/../b?c#d %' }, never);
