@@ -53,7 +53,15 @@ export function callbackRoutes(deps: CallbackDeps): readonly Route[] {
     await store(callbackOf(taskId, attempt, input, headerId, bytes));
     sendJson(res, 202, '{"accepted":true}');
   };
-  return [{ method: 'POST', path: '/v1/callbacks/:taskId/:attempt', scope: 'anyone', handle: take }];
+  return [
+    {
+      method: 'POST',
+      path: '/v1/callbacks/:taskId/:attempt',
+      scope: 'anyone',
+      hot: /^\/v1\/callbacks\/(?<taskId>\w{1,128})\/(?<attempt>\d{1,9})$/,
+      handle: take,
+    },
+  ];
 }
 
 function addressOf(params: Exchange['params']): { taskId: string; attempt: number } {

@@ -22,6 +22,8 @@ export type Route = {
   /** In Express's notation. */
   readonly path: string;
   readonly scope: Scope | 'anyone';
+  /** The targets that are answered without the framework, its groups being the parameters. */
+  readonly hot?: RegExp;
   readonly handle: (exchange: Exchange) => Promise<void> | void;
 };
 

@@ -53,7 +53,7 @@ export function taskCreationRoutes(deps: {
   };
 
   return [
-    { method: 'POST', path: '/v1/tasks', scope: 'tasks:write', handle: create },
+    { method: 'POST', path: '/v1/tasks', scope: 'tasks:write', hot: /^\/v1\/tasks$/, handle: create },
     { method: 'POST', path: '/v1/tasks/batch', scope: 'tasks:write', handle: createBatch },
   ];
 }
