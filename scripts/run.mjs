@@ -11,6 +11,7 @@ import { buildIfStale, root } from './build.mjs';
 const programs = {
   start: (args) => ['--enable-source-maps', join(root, 'dist/src/start.main.js'), ...args],
   demo: (args) => ['--enable-source-maps', join(root, 'dist/examples/demo.main.js'), ...args],
+  bench: (args) => [join(root, 'dist/bench/run.main.js'), ...args],
   build: () => [],
   test: (args) => [
     '--experimental-vm-modules',
