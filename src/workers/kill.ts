@@ -2,7 +2,14 @@ import { takeKills, type AgentRow } from '../db/agents.js';
 import type { Sql } from '../db/pool.js';
 import type { TaskEvent } from '../domain/event.js';
 import type { Logger } from '../logger.js';
-import type { AgentRef, Clients, OrchestratorClient, Sighting, Target } from '../orchestrators/client.js';
+import type {
+  AgentRef,
+  Clients,
+  KillAnswer,
+  OrchestratorClient,
+  Sighting,
+  Target,
+} from '../orchestrators/client.js';
 import { findAgent } from './ask.js';
 import type { Duty } from './duty.js';
 import type { FleetView } from './fleet.js';
@@ -86,17 +93,38 @@ async function tellAndAsk(
   if (told.kind === 'tryAgain') return { answer: 'away', detail: told.reason };
   const asked = await client.status(target, named, signal);
   if (asked.kind === 'seen') return endOf(asked);
-  if (asked.kind === 'unknownThere') {
-    const both = told.kind === 'unknownThere';
-    return both
-      ? { answer: 'missing', detail: 'neither kill nor status knows the agent' }
-      : { answer: 'pending', detail: 'the status route does not know the agent' };
+  return verdictOf(told.kind, asked);
+}
+
+/**
+ * A 404 of the status route says that there is no such agent, or no such route: with whatever the kill was answered
+ * it counts, but only when it comes twice.
+ */
+function verdictOf(told: KillAnswer['kind'], asked: Exclude<Sighting, { kind: 'seen' }>): Verdict {
+  const isKillable = told !== 'cannotKill';
+  if (asked.kind === 'unknownThere' && isKillable) {
+    return {
+      answer: 'missing',
+      detail: `the status route does not know the agent; the kill: ${words[told]}`,
+    };
   }
-  if (asked.kind === 'cannotTell' && told.kind === 'told') {
+  if (asked.kind === 'cannotTell' && told === 'told') {
     return { answer: 'confirmed', detail: 'the kill was accepted and there is no status route to ask' };
   }
-  return { answer: 'pending', detail: asked.reason };
+  if (asked.kind === 'cannotTell' && told === 'over') {
+    return { answer: 'missing', detail: 'the kill says that it is over and there is no status route to ask' };
+  }
+  return { answer: 'pending', detail: 'reason' in asked ? asked.reason : 'nothing knows the agent' };
 }
+
+const words: Readonly<Record<KillAnswer['kind'], string>> = {
+  killed: 'killed',
+  told: 'accepted',
+  over: 'it is over',
+  unknownThere: 'unknown too',
+  cannotKill: 'no such route',
+  tryAgain: 'no answer',
+};
 
 function endOf(asked: Extract<Sighting, { kind: 'seen' }>): Verdict {
   const lives = asked.state === 'spawning' || asked.state === 'queued' || asked.state === 'running';
@@ -115,7 +143,7 @@ async function idOf(
     case 'seen':
       return found.sighting.externalId ?? endOf(found.sighting);
     case 'absent':
-      return { answer: 'missing', detail: 'the backend lists no agent of this attempt' };
+      return { answer: 'unlisted', detail: 'the backend lists no agent of this attempt' };
     case 'cannotTell':
       return { answer: 'pending', detail: 'the agent has no id that it could be killed by' };
     case 'tryAgain':

@@ -10,6 +10,7 @@ import { newTask, type TaskRequest } from '../../src/domain/new-task.js';
 import type { Task } from '../../src/domain/task.js';
 import type { Logger } from '../../src/logger.js';
 import { makeCallbackTokens } from '../../src/orchestrators/callback-token.js';
+import type { Clients } from '../../src/orchestrators/client.js';
 import { openClients } from '../../src/orchestrators/clients.js';
 import type { Ring } from '../../src/queues/ring.js';
 import { makeSealer } from '../../src/seal.js';
@@ -75,14 +76,18 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
   const closers: (() => Promise<void>)[] = [];
   const policy = { rise: 2, fall: 3, timeoutMs: 1000 };
 
-  const openDispatcher = async (): Promise<
-    Dispatch & { lease: Awaited<ReturnType<typeof openLease>>; abort: AbortController }
-  > => {
+  /** `claimsOnly` never gets to its sends; `diesAt` stops for ever when it has that task in hand. */
+  const openDispatcher = async (
+    doom: { claimsOnly?: boolean; diesAt?: string } = {},
+  ): Promise<Dispatch & { lease: Awaited<ReturnType<typeof openLease>>; abort: AbortController }> => {
     const id = makeId('proc', Date.now(), randomBytes(10));
     const lease = await openLease({ url: database.url, name: 'dispatch', id, logger: silent });
     const abort = new AbortController();
+    const isDoomed = doom.claimsOnly === true || doom.diesAt !== undefined;
     const dispatch = makeDispatch({
-      ...{ db, ring, lease, clients, mover, tokens, ...limits },
+      ...{ db, ring, lease, mover, ...limits },
+      clients: isDoomed ? doomed(clients, doom.diesAt ?? null, abort.signal) : clients,
+      tokens,
       logger: silent,
       fleet: makeFleetView({ db, sealer, maxAgeMs: 0 }),
       teach: (lesson) => saveLessons(db, [lesson], policy.fall),
@@ -188,6 +193,30 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
       closeClients();
       await db.close();
       await database.close();
+    },
+  };
+}
+
+/** Clients of a process that dies: from the given task on, or at once, no call of it ever comes back. */
+function doomed(clients: Clients, diesAt: string | null, released: AbortSignal): Clients {
+  const { gateway } = clients;
+  if (gateway === undefined) throw new Error('the gateway client is missing');
+  let isDead = diesAt === null;
+  const untilReleased = () =>
+    new Promise<never>((_, reject) => {
+      released.addEventListener('abort', () => reject(new Error('the process is dead')));
+    });
+  return {
+    gateway: {
+      ...gateway,
+      spawn: async (target, send, signal) => {
+        isDead ||= send.taskId === diesAt;
+        return isDead ? untilReleased() : gateway.spawn(target, send, signal);
+      },
+      find: async (target, taskId, signal) => {
+        isDead ||= taskId === diesAt;
+        return isDead ? untilReleased() : gateway.find(target, taskId, signal);
+      },
     },
   };
 }

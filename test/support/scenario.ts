@@ -60,6 +60,14 @@ export async function openScenario(limits: Parameters<typeof openPipeline>[0] = 
       for (let made = 0; made < count; made += 1) ids.push(await pipeline.create(request));
       return ids;
     },
+    /** As if its process had been killed: nobody renews its lease, which has just run out. What it sends goes on. */
+    async die({ lease }: Awaited<ReturnType<Pipeline['openDispatcher']>>): Promise<void> {
+      await lease.close();
+      await pipeline.rows(
+        `INSERT INTO processes (id, name, host, pid, lease_until) VALUES ($1, 'dispatch', 'gone', 0, now())`,
+        [lease.id],
+      );
+    },
     run: (duty: Duty) => duty.runOnce(never),
     /** Lets every kill and question that waits for its time be due now, and carries it out. */
     async kill(times = 1): Promise<void> {
