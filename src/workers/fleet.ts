@@ -30,7 +30,8 @@ export function makeFleetView(options: {
   let lookedAt = performance.now();
   let isStale = true;
   let looking: Promise<Fleet> | null = null;
-  const secrets = new Map<string, { version: number; target: Target }>();
+  const targets = new Map<string, Target>();
+  const readings = new Map<string, Promise<Target | null>>();
 
   const read = async (): Promise<Fleet> => {
     isStale = false; // from here on: what is forgotten while it is read is read again
@@ -42,6 +43,24 @@ export function makeFleetView(options: {
     // After the answer, so that our reckoning of database time is never ahead of it: due now must be due now.
     lookedAt = performance.now();
     return next;
+  };
+
+  const readTarget = async (backendId: string): Promise<Target | null> => {
+    const [backend] = await findBackendsWithSecrets(options.db, [backendId]);
+    if (backend === undefined) return null;
+    const { sealedSecret } = backend;
+    const target: Target = {
+      id: backend.id,
+      protocol: backend.protocol,
+      url: backend.url,
+      authType: backend.authType,
+      healthPath: backend.healthPath,
+      healthExpect: backend.healthExpect,
+      configVersion: backend.configVersion,
+      secret: sealedSecret === null ? null : options.sealer.open(sealedSecret, secretPlace(backend.id)),
+    };
+    targets.set(backendId, target);
+    return target;
   };
 
   return {
@@ -56,26 +75,14 @@ export function makeFleetView(options: {
     },
     find: (backendId) => fleet.backends.find(({ id }) => id === backendId),
     async target(backendId) {
-      const seen = fleet.backends.find(({ id }) => id === backendId);
-      const known = secrets.get(backendId);
-      if (seen !== undefined && known?.version === seen.configVersion) return known.target;
-      const [backend] = await findBackendsWithSecrets(options.db, [backendId]);
-      if (backend === undefined) return null;
-      const target: Target = {
-        id: backend.id,
-        protocol: backend.protocol,
-        url: backend.url,
-        authType: backend.authType,
-        healthPath: backend.healthPath,
-        healthExpect: backend.healthExpect,
-        configVersion: backend.configVersion,
-        secret:
-          backend.sealedSecret === null
-            ? null
-            : options.sealer.open(backend.sealedSecret, secretPlace(backend.id)),
-      };
-      secrets.set(backendId, { version: backend.configVersion, target });
-      return target;
+      const version = fleet.backends.find(({ id }) => id === backendId)?.configVersion;
+      const known = targets.get(backendId);
+      if (version !== undefined && known?.configVersion === version) return known;
+      // A hundred sends that begin together ask once, or they would take every connection from each other.
+      const key = `${backendId} ${version}`;
+      const reading = readings.get(key) ?? readTarget(backendId).finally(() => readings.delete(key));
+      readings.set(key, reading);
+      return reading;
     },
     now: () => new Date(fleet.now.getTime() + (performance.now() - lookedAt)),
     forget() {
