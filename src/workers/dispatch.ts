@@ -42,6 +42,8 @@ const maxOverflow = 10_000;
 export function makeDispatch(deps: DispatchDeps): Dispatch {
   const places = makePlaces({ total: 512, perBackend: 128 });
   const overflow = new Set<string>();
+  const doubts = new Set<string>();
+  let doubtful: string | null = null;
   const sends = new Map<string, Promise<void>>();
   const claims = makeClaims({ ...deps, isInHand: (taskId) => sends.has(taskId) });
   let pumping = false;
@@ -54,7 +56,7 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     const claimed = await claims.claimAll(placed, fleet);
     const won = new Set(claimed.map(({ plan }) => plan.task.id));
     const refused = placed.filter(({ task }) => !won.has(task.id));
-    for (const { backendId } of refused) places.give(backendId);
+    for (const { task, backendId } of refused) givePlace(task.id, backendId);
     const settled = Promise.all(claimed.map((one) => startSend(one.plan.task, one.claimed)));
     const held = await setAside([
       ...plans.filter((plan) => plan.kind !== 'send'),
@@ -63,14 +65,26 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     return { claimed: claimed.length, held, settled: settled.then(() => undefined) };
   }
 
-  /** Only what can be sent at once is claimed; the rest waits here as ids, which may be lost at any time. */
+  /**
+   * Only what can be sent at once is claimed; the rest waits here as ids, which may be lost at any time. Of those
+   * that were claimed before and left no outcome one is in hand at a time: whichever ends this process is then
+   * alone, and no neighbour of it is counted as poison with it (P15).
+   */
   function takePlaces(plans: readonly SendPlan[]): SendPlan[] {
     return plans.filter(({ task, backendId }) => {
-      const isFree = places.free(backendId) > 0;
-      if (isFree) places.take(backendId);
-      else remember(task.id);
-      return isFree;
+      const isDoubtful = task.claims > 0;
+      const mayGo = places.free(backendId) > 0 && !(isDoubtful && doubtful !== null);
+      if (!mayGo) remember(task.id, isDoubtful ? doubts : overflow);
+      if (!mayGo) return false;
+      places.take(backendId);
+      if (isDoubtful) doubtful = task.id;
+      return true;
     });
+  }
+
+  function givePlace(taskId: string, backendId: string): void {
+    places.give(backendId);
+    if (doubtful === taskId) doubtful = null;
   }
 
   /** What the claim refused is looked at with fresh eyes: held if its backend is full, else left to the sweep. */
@@ -106,7 +120,7 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
   function startSend(task: Task, claimed: Claimed): Promise<void> {
     const send = sendAndSave(task, claimed).finally(() => {
       sends.delete(task.id);
-      places.give(claimed.attempt.backend_id);
+      givePlace(task.id, claimed.attempt.backend_id);
       pump();
     });
     sends.set(task.id, send);
@@ -137,18 +151,18 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     }
   }
 
-  function remember(taskId: string): void {
-    if (overflow.size < maxOverflow) overflow.add(taskId);
+  function remember(taskId: string, among = overflow): void {
+    if (among.size < maxOverflow) among.add(taskId);
   }
 
   /** Goes on with what found no place, as soon as one is free; gathered, since many sends end together. */
   function pump(): void {
-    if (pumping || overflow.size === 0 || deps.abort.aborted) return;
+    if (pumping || deps.abort.aborted || (overflow.size === 0 && doubts.size === 0)) return;
     pumping = true;
     setImmediate(() => {
       pumping = false;
-      const ids = [...overflow].slice(0, 200);
-      for (const id of ids) overflow.delete(id);
+      const ids = [...take(overflow, 200), ...take(doubts, doubtful === null ? 1 : 0)];
+      if (ids.length === 0) return;
       look(ids).catch((error: unknown) => deps.logger.warn('dispatch.delayed', { error }));
     });
   }
@@ -160,4 +174,10 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
       while (sends.size > 0) await Promise.allSettled(sends.values());
     },
   };
+}
+
+function take(ids: Set<string>, count: number): string[] {
+  const taken = [...ids].slice(0, count);
+  for (const id of taken) ids.delete(id);
+  return taken;
 }
