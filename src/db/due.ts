@@ -62,3 +62,14 @@ export async function findUnapplied(sql: Sql, graceMs: number, limit: number): P
   const rows = await sql.query<{ task_id: string }>(unappliedStatement, [graceMs, limit]);
   return rows.map(({ task_id }) => task_id);
 }
+
+const stillClaimedStatement = {
+  name: 'is-still-claimed',
+  text: `
+SELECT 1 FROM tasks WHERE id = $1 AND leased_by = $2 AND state = 'PENDING' AND cancel_requested_at IS NULL`,
+};
+
+/** Whether a task that this process has claimed is still to be sent: it may have ended or been cancelled since. */
+export async function isStillClaimed(sql: Sql, taskId: string, processId: string): Promise<boolean> {
+  return (await sql.query(stillClaimedStatement, [taskId, processId])).length > 0;
+}

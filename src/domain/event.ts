@@ -27,6 +27,12 @@ export type TaskPatch = {
   readonly metadata?: string | null;
 };
 
+/**
+ * What a sender says of its own send. A task that another process has taken up meanwhile is that one's to settle:
+ * such an outcome without any news of an agent must not take its lease away. Absent where no sender speaks.
+ */
+type BySender = { readonly by?: string };
+
 /** Everything that can happen to a task. What concerns an agent names its attempt (I7). */
 export type TaskEvent =
   /** The backend took it. */
@@ -37,9 +43,9 @@ export type TaskEvent =
       readonly httpStatus: number | null;
     }
   /** Claimed, but no byte was sent: the lease, a stop or a change of the backend forbade it. */
-  | { readonly type: 'notSent'; readonly attempt: number; readonly reason: string }
+  | (BySender & { readonly type: 'notSent'; readonly attempt: number; readonly reason: string })
   /** Provably nothing was spawned: it waits and spends nothing. */
-  | {
+  | (BySender & {
       readonly type: 'postponed';
       readonly attempt: number;
       readonly outcome: Extract<AttemptOutcome, 'not_received' | 'later' | 'misconfigured'>;
@@ -52,15 +58,15 @@ export type TaskEvent =
       readonly avoids: boolean;
       /** It was told to come later: it queues behind the others of its priority. */
       readonly toTheBack: boolean;
-    }
-  | {
+    })
+  | (BySender & {
       readonly type: 'rejected';
       readonly attempt: number;
       readonly httpStatus: number;
       readonly reason: string;
-    }
+    })
   /** A byte may have left and no clear answer came: the attempt stays open (I8). */
-  | {
+  | (BySender & {
       readonly type: 'outcomeUnknown';
       readonly attempt: number;
       readonly httpStatus: number | null;
@@ -69,14 +75,14 @@ export type TaskEvent =
       /** False while the backend is away or told us to wait: that spends no send. */
       readonly spends: boolean;
       readonly awaySince: Date | null;
-    }
+    })
   /** The sends are over, or the backend is gone: `onUnknownOutcome` decides. */
-  | {
+  | (BySender & {
       readonly type: 'outcomeGivenUp';
       readonly attempt: number;
       readonly reason: string;
       readonly killFirstMs: number;
-    }
+    })
   | { readonly type: 'held'; readonly waiting: Waiting; readonly lane: string }
   | { readonly type: 'reported'; readonly attempt: number; readonly report: Report }
   /** A callback that came again: its id and status, or its bytes, were seen for this attempt. */

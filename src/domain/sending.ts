@@ -74,10 +74,14 @@ function killNow(draft: Draft, attempt: Attempt, reason: string): void {
   });
 }
 
-/** The attempt that is being sent: current, open and not given up, on a PENDING task. */
-function sending(draft: Draft, number: number): Attempt | Refusal {
+/** The attempt that is being sent: current, open and not given up, on a PENDING task that is still this sender's. */
+function sending(
+  draft: Draft,
+  { attempt: number, by }: { readonly attempt: number; readonly by?: string },
+): Attempt | Refusal {
   const { task } = draft;
   if (isTerminal(task.state)) return refuse('over');
+  if (by !== undefined && task.leasedBy !== by) return refuse('stale');
   const attempt = currentAttempt(task);
   if (attempt === null || attempt.number !== number) return refuse('superseded');
   if (task.state !== 'PENDING' || !isOpen(attempt) || !attempt.reusable) return refuse('stale');
@@ -101,7 +105,7 @@ const isRefusal = (value: Attempt | Refusal): value is Refusal => 'ok' in value;
 
 export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | undefined {
   if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, 'not_received');
-  const attempt = sending(draft, event.attempt);
+  const attempt = sending(draft, event);
   if (isRefusal(attempt)) return attempt;
   // The claim counted a send that never was. An attempt that was uncertain before stays open and uncertain.
   const certain = attempt.unknownSends === 0;
@@ -119,7 +123,7 @@ export function returnUnsent(draft: Draft, event: Of<'notSent'>): Refusal | unde
 
 export function postpone(draft: Draft, event: Of<'postponed'>): Refusal | undefined {
   if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, event.outcome);
-  const attempt = sending(draft, event.attempt);
+  const attempt = sending(draft, event);
   if (isRefusal(attempt)) return attempt;
   if (attempt.unknownSends > 0) return refuse('stale'); // only certainty settles an uncertain attempt (I8)
   const { task } = draft;
@@ -149,7 +153,7 @@ export function postpone(draft: Draft, event: Of<'postponed'>): Refusal | undefi
 
 export function reject(draft: Draft, event: Of<'rejected'>): Refusal | undefined {
   if (isTerminal(draft.task.state)) return freeUnreceived(draft, event.attempt, 'rejected');
-  const attempt = sending(draft, event.attempt);
+  const attempt = sending(draft, event);
   if (isRefusal(attempt)) return attempt;
   if (attempt.unknownSends > 0) return refuse('stale');
   draft.setAttempt(attempt.number, {
@@ -165,7 +169,7 @@ export function reject(draft: Draft, event: Of<'rejected'>): Refusal | undefined
 }
 
 export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal | undefined {
-  const attempt = sending(draft, event.attempt);
+  const attempt = sending(draft, event);
   if (isRefusal(attempt)) return attempt;
   draft.setAttempt(attempt.number, {
     outcome: 'unknown',
@@ -187,7 +191,7 @@ export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal 
 }
 
 export function giveUpOutcome(draft: Draft, event: Of<'outcomeGivenUp'>): Refusal | undefined {
-  const attempt = sending(draft, event.attempt);
+  const attempt = sending(draft, event);
   if (isRefusal(attempt)) return attempt;
   const { task } = draft;
   const spent = task.spent + 1;

@@ -16,6 +16,12 @@ export type SettleContext = {
   readonly silenceMs: number;
 };
 
+/** What a send can be to its task. */
+export type SendVerdict = Extract<
+  TaskEvent,
+  { type: 'accepted' | 'postponed' | 'rejected' | 'outcomeUnknown' | 'outcomeGivenUp' }
+>;
+
 /** A doubt is asked about at least this often, however far the backoff has grown. */
 const askAgainWithinMs = 10_000;
 
@@ -23,7 +29,7 @@ const askAgainWithinMs = 10_000;
  * The event that one send's outcome is to its task. The attempt brings its earlier sends: it is as uncertain as
  * the most uncertain of them, and after an unknown one only an acceptance settles it (I8).
  */
-export function settle(task: Task, attempt: Attempt, outcome: Outcome, context: SettleContext): TaskEvent {
+export function settle(task: Task, attempt: Attempt, outcome: Outcome, context: SettleContext): SendVerdict {
   const attemptNumber = { attempt: attempt.number };
   if (outcome.kind === 'accepted') {
     return {
@@ -96,7 +102,7 @@ function stayOrGiveUp(
   attempt: Attempt,
   outcome: Exclude<Outcome, { kind: 'accepted' }>,
   context: SettleContext,
-): TaskEvent {
+): SendVerdict {
   const { now } = context;
   // A refusal after a doubt is no verdict, but it was an answer to a whole send: it counts like one.
   const spends = outcome.kind === 'unknown' || outcome.kind === 'rejected';

@@ -7,6 +7,8 @@ import { settle } from '../domain/settle.js';
 import type { Task } from '../domain/task.js';
 import type { TaughtLesson } from '../db/backend-health.js';
 import type { Claimed } from '../db/claim.js';
+import { isStillClaimed } from '../db/due.js';
+import type { Sql } from '../db/pool.js';
 import type { Lease } from '../db/processes.js';
 import { attemptOf } from '../db/attempt-row.js';
 import type { Logger } from '../logger.js';
@@ -17,9 +19,10 @@ import { findAgent } from './ask.js';
 import type { FleetView } from './fleet.js';
 
 export type SendDeps = {
+  readonly db: Sql;
   readonly clients: Clients;
   readonly fleet: FleetView;
-  readonly lease: Pick<Lease, 'holds' | 'isFenced'>;
+  readonly lease: Pick<Lease, 'id' | 'holds' | 'isFenced'>;
   readonly tokens: CallbackTokens;
   readonly teach: (lesson: TaughtLesson) => Promise<void>;
   readonly giveUpAfterMs: number;
@@ -38,8 +41,13 @@ export async function sendClaimed(
   signal: AbortSignal,
 ): Promise<TaskEvent> {
   const attempt = attemptOf(claimed.attempt);
-  const unsent = (reason: string): TaskEvent => ({ type: 'notSent', attempt: attempt.number, reason });
-  if (claimed.waitMs > 0) await sleep(claimed.waitMs, undefined, { signal }).catch(() => undefined);
+  const by = deps.lease.id;
+  const unsent = (reason: string): TaskEvent => ({ type: 'notSent', attempt: attempt.number, reason, by });
+  if (claimed.waitMs > 0) {
+    await sleep(claimed.waitMs, undefined, { signal }).catch(() => undefined);
+    // Much can happen in up to a second: what was cancelled or has ended meanwhile is not begun any more (P11).
+    if (!(await isStillClaimed(deps.db, task.id, by))) return unsent('the task went on while it waited');
+  }
   if (signal.aborted) return unsent('the process is stopping');
   const target = await deps.fleet.target(attempt.backendId);
   const client = target === null ? undefined : deps.clients[target.protocol];
@@ -123,7 +131,7 @@ async function settled(
     if (lesson.kind !== 'fine') deps.fleet.forget();
   }
   const fleet = outcome.kind === 'notReceived' ? await deps.fleet.look() : null;
-  return settle(task, attempt, outcome, {
+  const event = settle(task, attempt, outcome, {
     now,
     random: Math.random(),
     othersFit: fleet !== null && othersFit(task, target.id, fleet),
@@ -131,4 +139,5 @@ async function settled(
     giveUpAfterMs: deps.giveUpAfterMs,
     silenceMs: deps.silenceMs,
   });
+  return event.type === 'accepted' ? event : { ...event, by: deps.lease.id };
 }
