@@ -7,6 +7,7 @@ import { openLease } from '../db/processes.js';
 import { makeId } from '../domain/ids.js';
 import { makeAddressGuard } from '../orchestrators/address-guard.js';
 import { makeCallbackTokens } from '../orchestrators/callback-token.js';
+import { openClients } from '../orchestrators/clients.js';
 import { runProcess } from '../process.js';
 import { openRing } from '../queues/ring.js';
 import { makeFleetView, secretPlace } from '../workers/fleet.js';
@@ -56,6 +57,8 @@ runProcess('web', async (proc) => {
   const { db, databaseUrl: url, limits } = ground;
   const callbackDb = openDb({ url, name: 'callbacks', max: 6 });
   proc.onClose('callback database', () => callbackDb.close());
+  const { clients, close: closeClients } = openClients(config);
+  proc.onClose('clients', closeClients);
   const ring = openRing({ url: ground.valkeyUrl, prefix: config.queuePrefix, logger });
   proc.onClose('ring', () => ring.close());
   const lease = await openLease({
@@ -116,12 +119,12 @@ runProcess('web', async (proc) => {
     testTimeoutMs,
     healthRoutes: health,
     defaults: { timeouts: config.timeouts, retry: config.retry },
-    clients: ground.clients,
+    clients,
     verifyToken: (token, taskId, attempt) => tokens.verify(token, taskId, attempt),
     urlObstacle: makeUrlObstacle(guard),
     seal: (secret, backendId) => ground.sealer.seal(secret, secretPlace(backendId)),
     targetOf: (backendId) => fleet.target(backendId),
-    ping: makePing({ db, fleet, clients: ground.clients, policy: config.health, logger }),
+    ping: makePing({ db, fleet, clients, policy: config.health, logger }),
     move: (request) => mover.move(request),
     ring: (queue, ids) => ring.ring(queue, ids),
     mounts: [

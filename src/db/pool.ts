@@ -29,6 +29,8 @@ export type PoolOptions = {
   readonly statementTimeoutMs?: number;
 };
 
+const ignore = (): void => undefined;
+
 export function openDb(options: PoolOptions): Db {
   const { acquireTimeoutMs = 1000, statementTimeoutMs = 2000 } = options;
   const knex = knexPackage.knex({
@@ -43,6 +45,8 @@ export function openDb(options: PoolOptions): Db {
       keepAlive: true,
     },
     acquireConnectionTimeout: acquireTimeoutMs,
+    // Its failures come back to the caller; what knex would print besides is no line of ours.
+    log: { warn: ignore, error: ignore, debug: ignore, deprecate: ignore },
     pool: { min: 0, max: options.max, idleTimeoutMillis: 30_000, propagateCreateError: false },
   });
   return {

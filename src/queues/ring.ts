@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue, type ConnectionOptions } from 'bullmq';
+import type { Redis } from 'ioredis';
 import type { Logger } from '../logger.js';
 import { idsPerRing, jobOptions, type RingData, type RingQueue } from './catalogue.js';
-import { closeValkey, openValkey } from './valkey.js';
+import { closeValkey, findEvictionPolicy, openValkey } from './valkey.js';
 
 /** The doorbell. A ring that is lost or late costs time, never a task (I1): the sweep rings again. */
 export interface Ring {
@@ -40,6 +41,7 @@ export function openRing(options: {
   let awaySince: number | null = performance.now();
   redis.on('ready', () => {
     awaySince = null;
+    void warnOfEviction(redis, options.logger);
   });
   redis.on('close', () => {
     awaySince ??= performance.now();
@@ -88,4 +90,13 @@ async function within<T>(answer: Promise<T>, otherwise: T): Promise<T> {
   } finally {
     timer.abort();
   }
+}
+
+/** Rings that the server evicts cost time: the sweep finds their tasks. Worth a word to whoever runs it. */
+async function warnOfEviction(redis: Redis, logger: Logger): Promise<void> {
+  const policy = await findEvictionPolicy(redis);
+  if (policy === null || policy === 'noeviction') return;
+  const meaning =
+    'when its memory is full it drops rings, and their tasks wait for the sweep; set noeviction';
+  logger.warn('valkey.weak', { fault: `maxmemory-policy is ${policy}`, meaning });
 }

@@ -6,6 +6,7 @@ import { openListener } from '../db/notify.js';
 import { openLease } from '../db/processes.js';
 import { makeId } from '../domain/ids.js';
 import { makeCallbackTokens } from '../orchestrators/callback-token.js';
+import { openClients } from '../orchestrators/clients.js';
 import { runProcess } from '../process.js';
 import type { RingData } from '../queues/catalogue.js';
 import { openRingWorker } from '../queues/ring-worker.js';
@@ -23,6 +24,8 @@ runProcess('dispatch', async (proc) => {
   const { config, logger } = proc;
   const ground = await openGround(proc, 'dispatch', { max: 8 });
   const { db, databaseUrl: url, valkeyUrl, limits } = ground;
+  const { clients, close: closeClients } = openClients(config);
+  proc.onClose('clients', closeClients);
   const ring = openRing({ url: valkeyUrl, prefix: config.queuePrefix, logger });
   proc.onClose('ring', () => ring.close());
   const lease = await openLease({
@@ -50,7 +53,7 @@ runProcess('dispatch', async (proc) => {
   const abort = new AbortController();
   const dispatch = makeDispatch({
     ...{ db, ring, lease, fleet, teach, logger, ...limits },
-    clients: ground.clients,
+    clients,
     mover: makeMover({ db, limits, logger }),
     tokens: makeCallbackTokens(ground.keys),
     publicUrl: config.publicUrl,

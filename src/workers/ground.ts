@@ -4,8 +4,6 @@ import { findBrokenPromises, waitForSchema } from '../db/ready.js';
 import type { AdvanceLimits } from '../db/moves.js';
 import { DispatcherError } from '../domain/errors.js';
 import { parseEncryptionKeys, type EncryptionKey } from '../orchestrators/callback-token.js';
-import type { Clients } from '../orchestrators/client.js';
-import { openClients } from '../orchestrators/clients.js';
 import type { Process } from '../process.js';
 import { makeSealer, type Sealer } from '../seal.js';
 
@@ -14,7 +12,6 @@ export type Ground = {
   readonly databaseUrl: string;
   readonly valkeyUrl: string;
   readonly db: Db;
-  readonly clients: Clients;
   readonly keys: readonly EncryptionKey[];
   readonly sealer: Sealer;
   readonly limits: AdvanceLimits;
@@ -40,19 +37,14 @@ export async function openGround(
   proc.onClose('database', () => db.close());
   const schema = await waitForSchema(db, proc.signal, logger);
   if (schema === 'newer') {
-    throw new DispatcherError(
-      'schema_newer',
-      'the database has a newer schema than this build; deploy the newer build',
-    );
+    const cure = 'the database has a newer schema than this build; deploy the newer build';
+    proc.fail(new DispatcherError('schema_newer', cure), 78);
   }
   if (schema === 'current') await warnOfBrokenPromises(db, proc);
-  const { clients, close } = openClients(config);
-  proc.onClose('clients', () => close());
   return {
     databaseUrl,
     valkeyUrl,
     db,
-    clients,
     keys: parsed.keys,
     sealer: makeSealer(parsed.keys),
     limits: { silenceMs: config.reconcile.silenceMs, giveUpAfterMs: config.giveUpAfterMs },

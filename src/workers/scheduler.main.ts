@@ -1,5 +1,6 @@
 import { openLeadership } from '../db/leadership.js';
 import { openListener } from '../db/notify.js';
+import { openClients } from '../orchestrators/clients.js';
 import { runProcess } from '../process.js';
 import type { PingData } from '../queues/catalogue.js';
 import { openPings } from '../queues/pings.js';
@@ -25,14 +26,9 @@ const deadlinesEveryMs = 1000;
 
 runProcess('scheduler', async (proc) => {
   const { config, logger } = proc;
-  const {
-    db,
-    databaseUrl: url,
-    valkeyUrl,
-    clients,
-    sealer,
-    limits,
-  } = await openGround(proc, 'scheduler', { max: 6 });
+  const { db, databaseUrl: url, valkeyUrl, sealer, limits } = await openGround(proc, 'scheduler', { max: 6 });
+  const { clients, close: closeClients } = openClients(config);
+  proc.onClose('clients', closeClients);
   const ring = openRing({ url: valkeyUrl, prefix: config.queuePrefix, logger });
   proc.onClose('ring', () => ring.close());
   const pings = openPings({
