@@ -27,9 +27,15 @@ const countStatement = {
 const raiseStatement = {
   name: 'raise-fence',
   text: `
-INSERT INTO fences (workspace_id, actor, reason, matched)
-SELECT $1, $2, $3, count(*) FROM tasks WHERE ${matching} RETURNING id, matched`,
+INSERT INTO fences (workspace_id, actor, reason, at, matched)
+SELECT $1, $2, $3, clock_timestamp(), count(*) FROM tasks WHERE ${matching} RETURNING id, matched`,
 };
+
+/** Ids are committed in their order: a process that knows the last stop knows every one before it. */
+const orderStatement = { name: 'order-fences', text: 'LOCK TABLE fences IN SHARE ROW EXCLUSIVE MODE' };
+
+/** What passed its last look in the very instant in which its process learnt of the stop has left by then. */
+const leavingMs = 50;
 
 const unseenStatement = {
   name: 'fence-unseen',
@@ -51,11 +57,14 @@ export async function raiseFence(
   db: Db,
   stop: { readonly workspaceId: string | null; readonly actor: string; readonly reason: string },
 ): Promise<RaisedFence> {
-  const [row] = await db.query<{ id: string; matched: number }>(raiseStatement, [
-    stop.workspaceId,
-    stop.actor,
-    stop.reason,
-  ]);
+  const [row] = await db.transaction(async (tx) => {
+    await tx.query(orderStatement);
+    return tx.query<{ id: string; matched: number }>(raiseStatement, [
+      stop.workspaceId,
+      stop.actor,
+      stop.reason,
+    ]);
+  });
   if (row === undefined) throw new Error('the stop was not stored');
   await notify(db, 'fence', [row.id]);
   const deadline = performance.now() + leaseMs + 500;
@@ -64,6 +73,7 @@ export async function raiseFence(
     if (unseen.length === 0) break;
     await sleep(15);
   }
+  await sleep(leavingMs);
   return { id: Number(row.id), matched: row.matched };
 }
 

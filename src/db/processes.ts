@@ -31,10 +31,11 @@ const beginText = `
 INSERT INTO processes (id, name, host, pid, lease_until)
 VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`;
 
+/* It says which stops are known here already, not which it is about to tell: a stop waits until nobody can miss it. */
 const renewText = `
-WITH known AS (SELECT coalesce(max(id), 0) AS last FROM fences), mine AS (
+WITH mine AS (
   INSERT INTO processes (id, name, host, pid, lease_until, fence_seen)
-  VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond', (SELECT last FROM known))
+  VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond', $6)
   ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, fence_seen = excluded.fence_seen)
 SELECT id, workspace_id, at FROM fences WHERE id > $6 ORDER BY id`;
 
@@ -83,8 +84,12 @@ export async function openLease(options: {
     const startedAt = performance.now();
     try {
       client ??= await connect();
-      const { rows } = await client.query<FenceRow>(renewText, [...identity, fences.at(-1)?.id ?? 0]);
-      for (const row of rows) fences.push({ id: Number(row.id), workspaceId: row.workspace_id, at: row.at });
+      for (let isNews = true; isNews;) {
+        const { rows } = await client.query<FenceRow>(renewText, [...identity, fences.at(-1)?.id ?? 0]);
+        for (const row of rows)
+          fences.push({ id: Number(row.id), workspaceId: row.workspace_id, at: row.at });
+        isNews = rows.length > 0;
+      }
       // Counted from before the question: the row cannot run out before we think so.
       heldUntil = startedAt + leaseMs - marginMs;
       if (options.name === 'web') await client.query(intakeText, [leaseMs]);
