@@ -21,11 +21,12 @@ export type AuditRecord = {
   readonly detail: Readonly<Record<string, unknown>>;
 };
 
+/** The list goes by id: the instant is read where the id is taken, not at the transaction's begin, so both agree. */
 const insertStatement = {
   name: 'insert-audit',
   text: `
-INSERT INTO audit_log (actor, action, target, workspace_id, reason, detail)
-SELECT actor, action, target, workspace_id, reason, detail FROM json_to_recordset($1)
+INSERT INTO audit_log (at, actor, action, target, workspace_id, reason, detail)
+SELECT clock_timestamp(), actor, action, target, workspace_id, reason, detail FROM json_to_recordset($1)
   AS i(actor text, action text, target text, workspace_id text, reason text, detail json)`,
 };
 
