@@ -39,7 +39,7 @@ export function openDraft(before: Task, now: Date) {
   const set = (patch: Partial<Task>): void => {
     task = { ...task, ...patch };
   };
-  const note = (type: TimelineType, actor: string, detail: object = {}, about?: About | null): void => {
+  const note = (type: TimelineType, actor: string, detail: object, about?: About | null): void => {
     write(type, task.state, actor, detail, about);
   };
   const write = (

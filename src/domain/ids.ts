@@ -11,8 +11,9 @@ export function makeId(prefix: string, atMs: number, random: Uint8Array): string
   const bytes = new Uint8Array(16);
   for (let index = 0; index < 6; index += 1) bytes[index] = Math.floor(atMs / 2 ** (40 - 8 * index)) & 0xff;
   bytes.set(random.subarray(0, 10), 6);
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x70;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const view = new DataView(bytes.buffer);
+  view.setUint8(6, (view.getUint8(6) & 0x0f) | 0x70);
+  view.setUint8(8, (view.getUint8(8) & 0x3f) | 0x80);
   return `${prefix}_${base32(bytes)}`;
 }
 

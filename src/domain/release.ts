@@ -40,18 +40,18 @@ export function planRelease(
   fleet: Fleet,
   passes: Passes = new Map(),
 ): readonly string[] {
-  const places = new Map(fleet.backends.map((backend) => [backend.id, placesOf(backend, fleet.now)]));
-  const backendsOf = new Map<string, readonly BackendLoad[]>();
-  const fitting = (lane: string): readonly BackendLoad[] => {
-    const known = backendsOf.get(lane) ?? fleet.backends.filter((backend) => fits(wishOfLane(lane), backend));
-    backendsOf.set(lane, known);
+  const free = fleet.backends.map((backend) => ({ backend, places: placesOf(backend, fleet.now) }));
+  const freeOf = new Map<string, typeof free>();
+  const fitting = (lane: string): typeof free => {
+    const known = freeOf.get(lane) ?? free.filter(({ backend }) => fits(wishOfLane(lane), backend));
+    freeOf.set(lane, known);
     return known;
   };
   const released: string[] = [];
   for (const { id, lane, isReleased } of inOrder(candidates, passes)) {
-    const backend = fitting(lane).find((one) => (places.get(one.id) ?? 0) > 0);
-    if (backend === undefined) continue;
-    places.set(backend.id, (places.get(backend.id) ?? 0) - 1);
+    const taken = fitting(lane).find(({ places }) => places > 0);
+    if (taken === undefined) continue;
+    taken.places -= 1;
     if (!isReleased) released.push(id);
   }
   return released;
@@ -81,10 +81,11 @@ export function countPasses(
   passes: Passes,
 ): Passes {
   const first = leastPasses(candidates, passes);
-  const next = new Map(candidates.map(({ workspace }) => [workspace, passes.get(workspace) ?? first]));
   const gone = new Set(released);
+  const next = new Map<string, number>();
   for (const { id, workspace } of candidates) {
-    if (gone.has(id)) next.set(workspace, (next.get(workspace) ?? first) + 1);
+    const before = next.get(workspace) ?? passes.get(workspace) ?? first;
+    next.set(workspace, before + (gone.has(id) ? 1 : 0));
   }
   return next;
 }

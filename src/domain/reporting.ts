@@ -14,9 +14,9 @@ export function report(draft: Draft, event: Of<'reported'>, rules: Rules): undef
   const { report: said } = event;
   const attempt = draft.task.attempts.find(({ number }) => number === event.attempt);
   const isCurrent = event.attempt === draft.task.attempt;
-  if (attempt !== undefined && isOpen(attempt)) {
+  if (attempt !== undefined) {
     learnId(draft, attempt, said.sessionId);
-    if (isEnding(said.status)) endAttempt(draft, attempt, said.status);
+    if (isOpen(attempt) && isEnding(said.status)) endAttempt(draft, attempt, said.status);
   }
   if (isTerminal(draft.task.state)) {
     // Progress that its own end has overtaken still counts, or the order of arrival would show (P7).

@@ -62,7 +62,9 @@ export function dispatched(draft: Draft, detail: object): void {
 export function learnId(draft: Draft, attempt: Attempt, externalId: string | null): void {
   if (externalId === null || attempt.externalId !== null) return;
   draft.setAttempt(attempt.number, { externalId });
-  if (attempt.number === draft.task.attempt) draft.set({ externalId });
+  // A task that went back to PENDING has left this agent behind.
+  const isShown = isOpen(attempt) || isTerminal(draft.task.state);
+  if (attempt.number === draft.task.attempt && isShown) draft.set({ externalId });
 }
 
 function killNow(draft: Draft, attempt: Attempt, reason: string): void {
@@ -74,11 +76,16 @@ function killNow(draft: Draft, attempt: Attempt, reason: string): void {
   });
 }
 
-/** The attempt that is being sent: current, open and not given up, on a PENDING task that is still this sender's. */
-function sending(
-  draft: Draft,
-  { attempt: number, by }: { readonly attempt: number; readonly by?: string },
-): Attempt | Refusal {
+type Sent = { readonly attempt: number; readonly by?: string };
+
+/** The attempt whose send is under way; an outcome that was saved before and comes again says nothing new. */
+function sending(draft: Draft, event: Sent): Attempt | Refusal {
+  const attempt = unsettled(draft, event);
+  return isRefusal(attempt) || attempt.outcome === null ? attempt : refuse('stale');
+}
+
+/** The attempt that is not settled yet: current, open and not given up, on a PENDING task that is still this sender's. */
+function unsettled(draft: Draft, { attempt: number, by }: Sent): Attempt | Refusal {
   const { task } = draft;
   if (isTerminal(task.state)) return refuse('over');
   if (by !== undefined && task.leasedBy !== by) return refuse('stale');
@@ -175,7 +182,7 @@ export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal 
     outcome: 'unknown',
     httpStatus: event.httpStatus,
     error: event.reason,
-    unknownSends: attempt.unknownSends + (event.spends ? 1 : 0),
+    unknownSends: Math.max(attempt.unknownSends + (event.spends ? 1 : 0), 1),
     awaySince: event.awaySince,
   });
   draft.set({
@@ -191,7 +198,7 @@ export function stayUnknown(draft: Draft, event: Of<'outcomeUnknown'>): Refusal 
 }
 
 export function giveUpOutcome(draft: Draft, event: Of<'outcomeGivenUp'>): Refusal | undefined {
-  const attempt = sending(draft, event);
+  const attempt = unsettled(draft, event);
   if (isRefusal(attempt)) return attempt;
   const { task } = draft;
   const spent = task.spent + 1;
