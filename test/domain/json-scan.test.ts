@@ -113,6 +113,10 @@ describe('scanJson', () => {
     expect(doubled('{"context":1,"context":2}')).toBe(true);
     expect(doubled('{"extra":{"a":1,"a":2}}', callback)).toBe(false);
     expect(doubled('{"error":{"code":1,"code":2}}', callback)).toBe(true);
+    const long = JSON.stringify('n'.repeat(100));
+    expect(scanJson(`{${long}:1,${long}:2}`, task)).toMatchObject({
+      fault: { detail: `the member "${'n'.repeat(64)}…" stands twice in one object` },
+    });
     expect(doubled('{"extra":1,"extra":2}', callback)).toBe(true);
   });
 
