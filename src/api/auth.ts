@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { findApiKey, findApiKeyByHash, type ApiKey } from '../db/api-keys.js';
 import type { Sql } from '../db/pool.js';
-import { bearerOf } from './exchange.js';
+import { bearerOf } from './bearer.js';
 import { refusal } from './problems.js';
 import type { Scope } from './schema-backend.js';
 

@@ -4,7 +4,8 @@ import { makeGather } from '../db/gather.js';
 import type { Sql } from '../db/pool.js';
 import type { Shape } from '../domain/json-scan.js';
 import { bodyLimits, mebibyte, parseEnvelope, readBytes, textOf } from './body.js';
-import { bearerOf, sendJson, type Exchange, type Route } from './exchange.js';
+import { bearerOf } from './bearer.js';
+import { sendJson, type Exchange, type Route } from './exchange.js';
 import { check } from './faults.js';
 import { invalid, refusal } from './problems.js';
 import {

@@ -68,7 +68,3 @@ export function idOf({ params }: Exchange, name = 'id'): string {
   if (!idShape.test(id)) throw refusal('not_found', 'there is no object with this id');
   return id;
 }
-
-export function bearerOf(header: string | undefined): string | null {
-  return /^Bearer[ ]+([\x21-\x7e]+)[ ]*$/i.exec(header ?? '')?.[1] ?? null;
-}
