@@ -23,10 +23,18 @@ const source: Knex.MigrationSource<(typeof migrations)[number]> = {
 /** One number for the lock that serialises migrations of all starting processes. */
 const migrationLock = 7_264_001;
 
-/** Brings the schema up to date; safe to call from many processes at once. Returns how many were applied. */
+/**
+ * Brings the schema up to date; safe to call from many processes at once. Returns how many were applied.
+ *
+ * @throws DispatcherError `schema_newer` when the database was migrated by a newer build
+ */
 export async function migrate(databaseUrl: string): Promise<number> {
   const knex = knexPackage.knex({ client: 'pg', connection: databaseUrl, pool: { min: 0, max: 2 } });
   try {
+    if ((await schemaState(knex)) === 'newer') {
+      const cure = 'the database has a newer schema than this build; deploy the newer build';
+      throw new DispatcherError('schema_newer', cure);
+    }
     return await knex.transaction(async (holder) => {
       // knex's own lock is not enough on a fresh database: its tables themselves would be made twice.
       await holder.raw('SELECT pg_advisory_xact_lock(?)', [migrationLock]);

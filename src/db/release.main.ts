@@ -1,4 +1,5 @@
 import { readConfigOrExit } from '../config.js';
+import { DispatcherError } from '../domain/errors.js';
 import { makeLogger } from '../logger.js';
 import { migrate } from './migrate.js';
 
@@ -10,5 +11,6 @@ try {
   logger.info('schema.migrated', { applied });
 } catch (error) {
   logger.error('schema.failed', { error });
-  process.exitCode = 1;
+  // 78 as in every other process: starting it again would not cure it.
+  process.exitCode = error instanceof DispatcherError && error.code === 'schema_newer' ? 78 : 1;
 }
