@@ -45,7 +45,7 @@ export function openPings(options: {
       }
     },
     async close() {
-      await Promise.race([queue.close(), sleep(500)]);
+      await Promise.race([queue.close(), sleep(500, undefined, { ref: false })]);
       closeValkey(redis);
     },
   };

@@ -41,7 +41,7 @@ export function openRingWorker<D>(options: {
   return {
     async close() {
       // A job that runs is finished; a server that is gone is not waited for.
-      await Promise.race([worker.close(), sleep(5000)]);
+      await Promise.race([worker.close(), sleep(5000, undefined, { ref: false })]);
       closeValkey(redis);
     },
   };
