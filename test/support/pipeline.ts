@@ -79,14 +79,22 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
   /** `claimsOnly` never gets to its sends; `diesAt` stops for ever when it has that task in hand. */
   const openDispatcher = async (
     doom: { claimsOnly?: boolean; diesAt?: string } = {},
-  ): Promise<Dispatch & { lease: Awaited<ReturnType<typeof openLease>>; abort: AbortController }> => {
+  ): Promise<
+    Dispatch & {
+      lease: Awaited<ReturnType<typeof openLease>>;
+      abort: AbortController;
+      /** Calls that will never come back. */
+      stuck: () => number;
+    }
+  > => {
     const id = makeId('proc', Date.now(), randomBytes(10));
     const lease = await openLease({ url: database.url, name: 'dispatch', id, logger: silent });
     const abort = new AbortController();
     const isDoomed = doom.claimsOnly === true || doom.diesAt !== undefined;
+    const doomed = openDoomed(clients, doom.diesAt ?? null, abort.signal);
     const dispatch = makeDispatch({
       ...{ db, ring, lease, mover, ...limits },
-      clients: isDoomed ? doomed(clients, doom.diesAt ?? null, abort.signal) : clients,
+      clients: isDoomed ? doomed.clients : clients,
       tokens,
       logger: silent,
       fleet: makeFleetView({ db, sealer, maxAgeMs: 0 }),
@@ -100,7 +108,7 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
       await dispatch.idle();
       await lease.close();
     });
-    return { ...dispatch, lease, abort };
+    return { ...dispatch, lease, abort, stuck: doomed.stuck };
   };
   const dispatch = await openDispatcher();
   await fleet.look();
@@ -198,15 +206,17 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
 }
 
 /** Clients of a process that dies: from the given task on, or at once, no call of it ever comes back. */
-function doomed(clients: Clients, diesAt: string | null, released: AbortSignal): Clients {
+function openDoomed(clients: Clients, diesAt: string | null, released: AbortSignal) {
   const { gateway } = clients;
   if (gateway === undefined) throw new Error('the gateway client is missing');
   let isDead = diesAt === null;
+  let stuck = 0;
   const untilReleased = () =>
     new Promise<never>((_, reject) => {
+      stuck += 1;
       released.addEventListener('abort', () => reject(new Error('the process is dead')));
     });
-  return {
+  const dying: Clients = {
     gateway: {
       ...gateway,
       spawn: async (target, send, signal) => {
@@ -219,6 +229,7 @@ function doomed(clients: Clients, diesAt: string | null, released: AbortSignal):
       },
     },
   };
+  return { clients: dying, stuck: () => stuck };
 }
 
 type BackendFields = {

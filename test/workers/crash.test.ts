@@ -49,6 +49,7 @@ describe('crash and pause', () => {
     const id = await scene.create();
     const dead = await scene.openDispatcher({ claimsOnly: true });
     await dead.look([id]);
+    await eventually(() => expect(dead.stuck()).toBe(1));
     const [claimed] = await scene.attempts(id);
     expect(claimed).toMatchObject({ number: 1, outcome: null, ended_at: null });
     await scene.send(id);
@@ -152,6 +153,7 @@ describe('crash and pause', () => {
       expect(await scene.task(id)).toMatchObject({ state: 'PENDING', claims: death - 1 });
       const dead = await scene.openDispatcher({ claimsOnly: true });
       await dead.look([id]);
+      await eventually(() => expect(dead.stuck()).toBe(1));
       await scene.die(dead);
     }
     expect(await scene.drive(id)).toMatchObject({ state: 'FAILED', error: { code: 'QUARANTINED' } });
@@ -164,12 +166,14 @@ describe('crash and pause', () => {
     const poison = ids[5] ?? '';
     const first = await scene.openDispatcher({ claimsOnly: true });
     await first.look(ids);
+    await eventually(() => expect(first.stuck()).toBe(ids.length));
     await scene.die(first);
     // Each process now dies as soon as it has the poison in hand; the others' sends before are saved.
     for (let death = 0; death < 4; death += 1) {
       const dead = await scene.openDispatcher({ diesAt: poison });
       await dead.look(ids);
-      await eventually(async () => expect((await scene.task(poison)).claims).toBe(death + 2));
+      await eventually(() => expect(dead.stuck()).toBe(1));
+      expect(await scene.task(poison)).toMatchObject({ claims: death + 2 });
       await scene.die(dead);
     }
     await eventually(async () => {
