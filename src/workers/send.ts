@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TaskEvent } from '../domain/event.js';
+import { DispatcherError } from '../domain/errors.js';
 import { lessonOf } from '../domain/health.js';
 import type { Outcome } from '../domain/outcome.js';
 import { othersFit } from '../domain/routing.js';
@@ -49,7 +50,12 @@ export async function sendClaimed(
     if (!(await isStillClaimed(deps.db, task.id, by))) return unsent('the task went on while it waited');
   }
   if (signal.aborted) return unsent('the process is stopping');
-  const target = await deps.fleet.target(attempt.backendId);
+  const target = await findTarget(deps, attempt.backendId);
+  if (target !== null && 'unusable' in target) {
+    if (target.unusable === 'unread') return unsent('its backend could not be read');
+    await teachUnreadable(deps, attempt.backendId);
+    return unsent('the credential of its backend cannot be opened');
+  }
   const client = target === null ? undefined : deps.clients[target.protocol];
   if (target === null || client === undefined) return unsent('the backend cannot be called any more');
 
@@ -71,6 +77,28 @@ export async function sendClaimed(
   if (refusal !== null) return unsent(refusal);
   const outcome = await spawn(deps, client, target, task, claimed, signal);
   return settled(deps, task, claimed, target, outcome);
+}
+
+/** A credential that no key of ours opens is a fault of the configuration: it holds that backend, and poisons no task. */
+async function findTarget(
+  deps: SendDeps,
+  backendId: string,
+): Promise<Target | null | { readonly unusable: 'unreadable' | 'unread' }> {
+  try {
+    return await deps.fleet.target(backendId);
+  } catch (error) {
+    deps.logger.warn('backend.unusable', { backendId, error });
+    const isUnreadable = error instanceof DispatcherError && error.code === 'credential_unreadable';
+    return { unusable: isUnreadable ? 'unreadable' : 'unread' };
+  }
+}
+
+async function teachUnreadable(deps: SendDeps, backendId: string): Promise<void> {
+  const configVersion = deps.fleet.find(backendId)?.configVersion;
+  if (configVersion === undefined) return;
+  const reason = 'its credential was sealed with a key that is not configured any more';
+  await deps.teach({ backendId, configVersion, lesson: { kind: 'misconfigured', reason } });
+  deps.fleet.forget();
 }
 
 const askAt = (deps: SendDeps): Date => new Date(deps.fleet.now().getTime() + deps.silenceMs);

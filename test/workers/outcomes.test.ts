@@ -248,6 +248,27 @@ describe('the outcome of a send', () => {
     expect(task).toMatchObject({ state: 'FAILED', error: { code: 'DISPATCH_OUTCOME_UNKNOWN' } });
   });
 
+  test('a credential that no key opens marks the backend misconfigured and poisons no task', async () => {
+    const { stub, id: backendId } = await openStub({ status: 201 });
+    await pipeline.rows(`UPDATE backends SET auth_type = 'bearer', auth_secret = 'sealed by nobody'`);
+    const ids = [await pipeline.create(), await pipeline.create()];
+    for (const id of ids) await pipeline.send(id);
+    for (const id of ids) {
+      await pipeline.send(id);
+      expect(await pipeline.task(id)).toMatchObject({
+        ...{ state: 'PENDING', claims: 0, spent: 0 },
+        waiting: { reason: 'backend_down', detail: expect.stringContaining('not configured any more') },
+      });
+    }
+    expect(stub.spawns).toHaveLength(0);
+    await pipeline.rows(
+      `UPDATE backends SET auth_type = 'none', auth_secret = NULL, trial_at = now(),
+      config_version = config_version + 1 WHERE id = $1`,
+      [backendId],
+    );
+    for (const id of ids) expect(await drive(id)).toMatchObject({ state: 'DISPATCHED', attempt: 1 });
+  });
+
   test('2xx with an unreadable body accepts', async () => {
     await openStub({ status: 204 });
     const id = await pipeline.create();
