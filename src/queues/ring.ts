@@ -18,6 +18,7 @@ export interface Ring {
 
 /** Nobody waits longer than this for a bell. */
 const ringWithinMs = 250;
+const pulseEveryMs = 1000;
 
 export function openRing(options: {
   readonly url: string;
@@ -46,6 +47,19 @@ export function openRing(options: {
   redis.on('close', () => {
     awaySince ??= performance.now();
   });
+  // A server that is frozen, or behind a line that swallows everything, keeps its connection open: it has to be asked.
+  const pulse = setInterval(() => {
+    if (redis.status !== 'ready') return;
+    const askedAt = performance.now();
+    redis.ping().then(
+      () => {
+        awaySince = null;
+      },
+      () => {
+        awaySince ??= askedAt;
+      },
+    );
+  }, pulseEveryMs);
 
   const add = (name: RingQueue, ids: readonly string[]): Promise<unknown> => {
     const jobs: { name: string; data: RingData }[] = [];
@@ -71,6 +85,7 @@ export function openRing(options: {
     },
     awayMs: () => (awaySince === null ? 0 : performance.now() - awaySince),
     async close() {
+      clearInterval(pulse);
       await Promise.race([
         Promise.allSettled(Object.values(queues).map((queue) => queue.close())),
         sleep(500),
