@@ -15,6 +15,8 @@ export type Duty = {
   runOnce(signal: AbortSignal): Promise<DutyReport>;
 };
 
+const firstRetryMs = 1000;
+
 export type DutyLoop = { wake(channel: Channel): void; close(): Promise<void> };
 
 /** Drives every duty, each never beside itself, while `isLeader` says that this process is the one to do it. */
@@ -45,6 +47,10 @@ function startLoop(
   let isWoken = false;
   let failures = 0;
 
+  /** One that failed is tried again sooner than its turn: half a minute is long when a server just came back. */
+  const pauseMs = (): number =>
+    failures === 0 ? duty.everyMs : Math.min(duty.everyMs, firstRetryMs * 2 ** Math.min(failures - 1, 10));
+
   const run = async (): Promise<void> => {
     isWoken = false;
     if (!options.isLeader()) return;
@@ -66,7 +72,7 @@ function startLoop(
   const start = (): void => {
     running ??= run().finally(() => {
       running = null;
-      plan(isWoken ? (duty.restMs ?? 0) : duty.everyMs);
+      plan(isWoken ? (duty.restMs ?? 0) : pauseMs());
     });
   };
 
