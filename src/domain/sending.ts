@@ -26,9 +26,10 @@ export function accept(draft: Draft, event: Of<'accepted'>, rules: Rules): Refus
     });
   }
   if (!wasOpen) {
-    // Nobody was thought to live any more, and here it is: its slot is taken again until it is killed.
+    // Nobody was thought to live any more, and here it is: its slot is taken again until it is killed, and nothing
+    // but its end is of interest, for its task has ended or gone on.
     if (!wasThoughtGone(attempt)) return undefined;
-    draft.setAttempt(attempt.number, { endedAt: null, outcome: 'accepted', missing: 0 });
+    draft.setAttempt(attempt.number, { endedAt: null, outcome: 'accepted', missing: 0, reusable: false });
     killNow(draft, attempt, 'it was accepted after it had been given up');
     return undefined;
   }
