@@ -53,6 +53,7 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     const [tasks, fleet] = await Promise.all([findDue(deps.db, ids), deps.fleet.look()]);
     const plans = planBatch(tasks, fleet);
     const placed = takePlaces(plans.filter((plan) => plan.kind === 'send'));
+    deps.fleet.count(placed.map(({ backendId }) => backendId));
     const claimed = await claims.claimAll(placed, fleet);
     const won = new Set(claimed.map(({ plan }) => plan.task.id));
     const refused = placed.filter(({ task }) => !won.has(task.id));

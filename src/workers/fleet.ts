@@ -19,6 +19,8 @@ export type FleetView = {
   now(): Date;
   /** The next look reads anew. */
   forget(): void;
+  /** Counts what this process is about to send in all looks, until a later reading shows it. */
+  count(backendIds: readonly string[]): void;
 };
 
 export function makeFleetView(options: {
@@ -32,17 +34,36 @@ export function makeFleetView(options: {
   let looking: Promise<Fleet> | null = null;
   const targets = new Map<string, Target>();
   const readings = new Map<string, Promise<Target | null>>();
+  let counted: { readonly backendId: string; readonly at: number }[] = [];
 
   const read = async (): Promise<Fleet> => {
     isStale = false; // from here on: what is forgotten while it is read is read again
+    const startedAt = performance.now();
     const next = await findFleet(options.db).catch((error: unknown) => {
       isStale = true;
       throw error;
     });
     fleet = next;
+    counted = counted.filter(({ at }) => at >= startedAt);
     // After the answer, so that our reckoning of database time is never ahead of it: due now must be due now.
     lookedAt = performance.now();
     return next;
+  };
+
+  /**
+   * Without this a burst that is faster than the picture would go to one backend. It steers only: what is counted
+   * here never makes a backend look full, for that is the claim's to say.
+   */
+  const withCounted = (): Fleet => {
+    if (counted.length === 0) return fleet;
+    const more = new Map<string, number>();
+    for (const { backendId } of counted) more.set(backendId, (more.get(backendId) ?? 0) + 1);
+    const backends = fleet.backends.map((backend) => {
+      const wanted = backend.inFlight + (more.get(backend.id) ?? 0);
+      const allowed = backend.maxConcurrency === null ? wanted : Math.min(wanted, backend.maxConcurrency - 1);
+      return { ...backend, inFlight: Math.max(backend.inFlight, allowed) };
+    });
+    return { ...fleet, backends };
   };
 
   const readTarget = async (backendId: string): Promise<Target | null> => {
@@ -65,13 +86,14 @@ export function makeFleetView(options: {
 
   return {
     async look() {
-      if (!isStale && performance.now() - lookedAt <= options.maxAgeMs) return fleet;
+      if (!isStale && performance.now() - lookedAt <= options.maxAgeMs) return withCounted();
       // A reading that began before it was forgotten does not count.
       if (isStale && looking !== null) await looking.catch(() => undefined);
       looking ??= read().finally(() => {
         looking = null;
       });
-      return looking;
+      await looking;
+      return withCounted();
     },
     find: (backendId) => fleet.backends.find(({ id }) => id === backendId),
     async target(backendId) {
@@ -87,6 +109,10 @@ export function makeFleetView(options: {
     now: () => new Date(fleet.now.getTime() + (performance.now() - lookedAt)),
     forget() {
       isStale = true;
+    },
+    count(backendIds) {
+      const at = performance.now();
+      counted.push(...backendIds.map((backendId) => ({ backendId, at })));
     },
   };
 }
