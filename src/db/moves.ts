@@ -132,7 +132,7 @@ function foldCallbacks(task: Task, callbacks: readonly StoredCallback[], limits:
       const { status, eventId } = callback.report;
       step(folded, { type: 'repeated', attempt: callback.attempt, status, eventId, at: limits.now }, limits);
     }
-    folded.verdicts.push({ id: callback.report.callbackId, verdict });
+    folded.verdicts.push({ id: callback.report.callbackId, verdict, repeats: callback.repeats });
   }
   mergeProgress(folded);
   return folded;

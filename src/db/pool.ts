@@ -85,8 +85,8 @@ function sqlOn(connection: Connection): Sql {
         const result = await connection.query<R>({ ...statement, values: [...values] });
         return result.rows;
       } catch (error) {
-        // Anything that is not the server's own verdict leaves the connection in an unknown state: never reuse it.
-        if (sqlStateOf(error) === null) connection.__knex__disposed = error;
+        // Whatever is not the server's own verdict about the statement leaves a connection that nobody may reuse.
+        if (isConnectionLost(error)) connection.__knex__disposed = error;
         throw error;
       }
     },
@@ -115,6 +115,11 @@ async function inTransaction<T>(sql: Sql, work: (tx: Sql) => Promise<T>): Promis
 export function sqlStateOf(error: unknown): string | null {
   if (typeof error !== 'object' || error === null || !('code' in error)) return null;
   return typeof error.code === 'string' && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : null;
+}
+
+/** No verdict came, or the server said farewell (57P: it shuts down, or ended this session). */
+function isConnectionLost(error: unknown): boolean {
+  return /^(57P|08)/.test(sqlStateOf(error) ?? '08');
 }
 
 /** A fault of the data (classes 21, 22, 23): the batch is halved until the bad row stands alone (I9). */

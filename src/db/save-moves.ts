@@ -13,7 +13,8 @@ export type FoldedTask = {
   readonly now: Date;
   entries: TimelineEntry[];
   readonly results: ResultSource[];
-  readonly verdicts: { id: string; verdict: string }[];
+  /** `repeats` as they were read: a repetition that came since is left for the next fold. */
+  readonly verdicts: { id: string; verdict: string; repeats: number }[];
   /** Raw JSON text of changed metadata; undefined when it was not changed. */
   metadata: string | null | undefined;
 };
@@ -76,8 +77,9 @@ WITH moved AS (
   LEFT JOIN callbacks c ON c.id = i.callback_id
   WHERE coalesce(i.text, c.result) IS NOT NULL
 ), heard AS (
-  UPDATE callbacks c SET applied_at = now(), verdict = i.verdict, repeats = 0
-  FROM json_to_recordset($5) AS i(id bigint, verdict text) WHERE c.id = i.id
+  UPDATE callbacks c SET applied_at = CASE WHEN c.repeats = i.repeats THEN now() END, verdict = i.verdict,
+    repeats = c.repeats - i.repeats
+  FROM json_to_recordset($5) AS i(id bigint, verdict text, repeats integer) WHERE c.id = i.id
 )
 SELECT id FROM moved`,
 };
