@@ -295,6 +295,7 @@ describe('dependencies', () => {
   const locked = Object.entries(lock.packages).filter(([path]) => path !== '');
 
   /** Whether a range such as `^20.19.0 || >=22.12.0` or `18 || 20` has room for 20.19. */
+  const ours = 20_019;
   function takesNode20(range: string): boolean {
     const meets = (comparator: string): boolean => {
       const match = /^(\^|~|>=|<=|>|<|=)?v?(\d+|\*|x)(?:\.(\d+|x))?(?:\.\S+)?$/.exec(comparator);
@@ -302,10 +303,9 @@ describe('dependencies', () => {
       const [, sign = '', major = '', minor = ''] = match;
       if (major === '*' || major === 'x') return true;
       const wanted = Number(major) * 1000 + (Number(minor) || 0);
-      const ours = 20_019;
-      if (sign === '>=' || sign === '>') return ours >= wanted;
-      if (sign === '<' || sign === '<=') return ours < wanted || sign === '<=';
-      return Number(major) === 20 && (sign === '~' ? Number(minor || 0) === 19 : ours >= wanted);
+      if (sign.startsWith('>')) return ours >= wanted;
+      if (sign.startsWith('<')) return ours < wanted || sign === '<=';
+      return Number(major) === 20 && ours >= wanted && (sign !== '~' || ours === wanted);
     };
     return range.split('||').some((part) =>
       part
