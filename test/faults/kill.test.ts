@@ -26,10 +26,10 @@ describe('a process that is killed in the middle of 1,000 tasks', () => {
     load = openLoad(system);
     await stub.forget();
   });
-  afterEach(() => load.close());
+  afterEach(() => load?.close());
   afterAll(async () => {
-    await system.stop();
-    await stub.close();
+    await system?.stop();
+    await stub?.close();
   }, 60_000);
 
   const victim = async (name: ProcessName): Promise<SystemChild> => {

@@ -12,7 +12,7 @@ export type Answer = { readonly status: number; readonly ms: number; readonly re
 export type Load = {
   /**
    * Creates `count` tasks, `width` at a time, each with an Idempotency-Key of its own. A create whose answer was cut,
-   * or that was told to come later, is repeated with its key until it is answered 201.
+   * or that was told to come later, is repeated with its key until it is answered 201. `perSecond` paces them.
    */
   create(
     count: number,
@@ -20,6 +20,7 @@ export type Load = {
       readonly tag?: string;
       readonly plan?: Plan;
       readonly width?: number;
+      readonly perSecond?: number;
       readonly more?: object;
     },
   ): Promise<readonly Made[]>;
@@ -101,13 +102,16 @@ export function openLoad(to: { readonly baseUrl: string; readonly adminKey: stri
   return {
     answers,
     cut: () => cutCount,
-    async create(count, { tag, plan, width = 32, more = {} } = {}) {
+    async create(count, { tag, plan, width = 32, perSecond = Infinity, more = {} } = {}) {
       const made: Made[] = [];
+      const startedAt = performance.now();
       let next = 0;
       const work = async (): Promise<void> => {
         while (next < count) {
           const index = next;
           next += 1;
+          const aheadMs = startedAt + (index * 1000) / perSecond - performance.now();
+          if (aheadMs > 0) await wait(aheadMs);
           made.push(await createOne(plan ?? mixedPlan(index), tag, more));
         }
       };

@@ -28,7 +28,7 @@ const sessions = new Map();
 const callbacks = [];
 const kills = [];
 const inFlight = new Set();
-const toCaller = new Agent({ keepAlive: true, maxSockets: 64 });
+const toCaller = new Agent({ keepAlive: true, maxSockets: 48 });
 let ended = 0;
 let pings = [];
 let isClosing = false;
@@ -131,7 +131,8 @@ async function runAgent(session, plan, to) {
   for (const [index, callback] of script.entries()) {
     await sleep(settings.stepMs);
     if (session.status === 'killed') return;
-    session.status = callback.status === 'progress' ? 'running' : callback.status;
+    const { status, ...told } = callback;
+    Object.assign(session, told, { status: status === 'progress' ? 'running' : status });
     await tell(to, { ...callback, id: `${session.id}-${index + 1}`, sessionId: session.id });
   }
   ended += 1;
@@ -141,15 +142,15 @@ async function runAgent(session, plan, to) {
 async function tell(to, callback) {
   const body = JSON.stringify(callback);
   for (let waitMs = 50; !isClosing; waitMs = Math.min(waitMs * 2, 1000)) {
-    const startedAt = performance.now();
-    const status = await post(to, body).catch(() => 0);
-    callbacks.push({ status, ms: performance.now() - startedAt, at: Date.now() });
+    const timing = { startedAt: performance.now() };
+    const status = await post(to, body, timing).catch(() => 0);
+    callbacks.push({ status, ms: performance.now() - timing.startedAt, at: Date.now() });
     if (status !== 0 && status < 500 && status !== 429) return;
     await sleep(waitMs);
   }
 }
 
-function post({ url, token }, body) {
+function post({ url, token }, body, timing) {
   return new Promise((resolve, reject) => {
     const headers = {
       authorization: `Bearer ${token}`,
@@ -161,6 +162,8 @@ function post({ url, token }, body) {
       response.once('end', () => resolve(response.statusCode));
       response.once('error', reject);
     });
+    // Waiting for one of our own connections is not the other side's slowness.
+    sent.once('socket', () => (timing.startedAt = performance.now()));
     sent.once('error', reject);
     sent.end(body);
   });
