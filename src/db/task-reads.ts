@@ -84,7 +84,6 @@ export async function listTasks(
     values.push(value);
     conditions.push(condition(`$${values.length}`));
   };
-  where((place) => `t.state = ANY(${place}::text[])`, filter.states);
   where((place) => `t.type = ${place}`, filter.type);
   where((place) => `t.backend_id = ${place}`, filter.backendId);
   where((place) => `t.workspace_id = ${place}`, filter.workspaceId);
@@ -99,10 +98,23 @@ export async function listTasks(
   where((place) => `(t.created_at, t.id) < (${place}, $${values.length + 1})`, page.after?.at);
   if (page.after !== null) values.push(page.after.id);
   values.push(page.limit);
-  const text = `
-SELECT ${taskColumns('t')} FROM tasks t
-${conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`}
-ORDER BY t.created_at DESC, t.id DESC LIMIT $${values.length}`;
+  const limit = `LIMIT $${values.length}`;
+  const select = (state: readonly string[]): string => {
+    const all = [...state, ...conditions];
+    return `
+SELECT ${taskColumns('t')} FROM tasks t ${all.length === 0 ? '' : `WHERE ${all.join(' AND ')}`}
+ORDER BY t.created_at DESC, t.id DESC ${limit}`;
+  };
+  // A branch a state: an index gives the order within one only, and a scan by age would read every ended task.
+  const branches = [...new Set(filter.states ?? [])].map((state) => {
+    values.push(state);
+    return select([`t.state = $${values.length}`]);
+  });
+  const text =
+    branches.length === 0
+      ? select([])
+      : `SELECT * FROM (${branches.map((branch) => `(${branch})`).join(' UNION ALL ')}) AS t
+ORDER BY t.created_at DESC, t.id DESC ${limit}`;
   const rows = await sql.query<TaskRow>({ text }, values);
   return rows.map((row) => taskOf(row));
 }

@@ -183,6 +183,33 @@ describe('the plan of a hot statement reads no whole table', () => {
     expect(await explained(use)).toEqual([]);
   });
 
+  test('a list by states that only young tasks have does not look through the old ones', async () => {
+    const after = { at: new Date(Date.now() - 7_200_000), id: 'task_100000' };
+    let text = '';
+    let given: readonly unknown[] = [];
+    const noted: Sql = {
+      query(statement, values = []) {
+        [text, given] = [statement.text, values];
+        return db.query(statement, values);
+      },
+    };
+    for (const states of [['PENDING', 'RUNNING'], ['RUNNING']] as const) {
+      await listTasks(noted, { states }, { after, limit: 50 });
+      const { rows } = await planner.query(`EXPLAIN (ANALYZE, FORMAT JSON) ${text}`, [...given]);
+      const dropped = [...JSON.stringify(rows).matchAll(/"Rows Removed by Filter":(\d+)/g)].map((match) =>
+        Number(match[1]),
+      );
+      expect(Math.max(0, ...dropped)).toBeLessThan(2000);
+    }
+  });
+
+  test('the states of a list are each listed once, newest first among all', async () => {
+    const page = { after: null, limit: 120 };
+    const both = await listTasks(db, { states: ['RUNNING', 'DISPATCHED', 'RUNNING'] }, page);
+    const ids = both.map(({ id }) => id);
+    expect(ids).toEqual(Array.from({ length: 100 }, (_, index) => `task_${199_999 - index}`));
+  });
+
   test('a plan that does read a whole table is noticed', async () => {
     expect(await explained((sql) => sql.query({ text: `SELECT 1 FROM tasks WHERE title = 'x'` }))).toEqual([
       'list reads all of tasks (force_custom_plan)',
