@@ -65,7 +65,8 @@ export function makeApp(deps: AppDeps): RequestListener {
 }
 
 const maxPathChars = 2048;
-const saneRequestId = /^[A-Za-z0-9_-]{1,64}$/;
+/** What tracing systems make of ids, and nothing that could break a log line or a page. */
+const saneRequestId = /^[A-Za-z0-9_.:-]{1,128}$/;
 
 /** A request id, the headers that every answer has, one log line an answer. */
 function prepare(
