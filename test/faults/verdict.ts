@@ -33,17 +33,21 @@ export async function untilAllEnded(load: Load, tag: string, timeoutMs: number):
 }
 
 /** Every task that the API lists under a tag. */
-export async function listIds(load: Load, tag: string): Promise<string[]> {
-  const ids: string[] = [];
+export async function listTasks(load: Load, tag: string): Promise<{ id: string; createdAt: string }[]> {
+  const tasks: { id: string; createdAt: string }[] = [];
   let cursor: string | null = '';
   while (cursor !== null) {
     const { body } = await load.get(
       `/v1/tasks?tag=${tag}&limit=200${cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
     );
-    ids.push(...(body.data as { id: string }[]).map(({ id }) => id));
+    tasks.push(...(body.data as typeof tasks));
     cursor = body.nextCursor as string | null;
   }
-  return ids;
+  return tasks;
+}
+
+export async function listIds(load: Load, tag: string): Promise<string[]> {
+  return (await listTasks(load, tag)).map(({ id }) => id);
 }
 
 const ends: Record<Plan, { state: TaskState; errorCode: string | null; attempts: number }> = {
