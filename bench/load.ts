@@ -4,6 +4,7 @@ import type { BenchSystem } from './system.js';
 
 /** Bounds of one run: no load goes on for ever, and only loopback is its target. */
 const maxRunMs = 120_000;
+const arrivalsWithinMs = 30_000;
 
 export type Client = { create(): Promise<{ id: string; sentAtMs: number }>; close(): void };
 
@@ -81,8 +82,12 @@ export async function openLoop(
     creates.push(client.create());
   }
   const made = await Promise.all(creates);
-  await new Promise((resolve) => setTimeout(resolve, 1500));
-  const arrivedAt = new Map(await arrivals(system));
+  const arrivedAt = new Map<string, number>();
+  const deadline = performance.now() + arrivalsWithinMs;
+  while (arrivedAt.size < made.length && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    for (const [id, atMs] of await arrivals(system)) arrivedAt.set(id, atMs);
+  }
   client.close();
   return made.map(({ id, sentAtMs }) => {
     const at = arrivedAt.get(id);
@@ -109,6 +114,11 @@ async function completed(system: BenchSystem): Promise<number> {
 
 /** Every task COMPLETED with its result and a whole timeline, every callback applied; or what is wrong. */
 export async function verify(): Promise<string[]> {
+  for (let looks = 0; looks < 300; looks += 1) {
+    const left = `SELECT count(*)::integer AS n FROM tasks WHERE finished_at IS NULL`;
+    if ((await (pool as pg.Pool).query<{ n: number }>(left)).rows[0]?.n === 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
   const faults: string[] = [];
   const checks: [string, string][] = [
     ['tasks not COMPLETED', `SELECT count(*)::integer AS n FROM tasks WHERE state <> 'COMPLETED'`],
