@@ -19,6 +19,8 @@ export type Send = {
   readonly traceparent: string;
   /** Bound for the whole exchange, ms. */
   readonly timeoutMs: number;
+  /** Asked right before the first byte leaves, once there is a connection; false: none leaves, `notReceived`. */
+  readonly mayLeave?: () => boolean;
 };
 
 /** Which agent is meant: its external id if we know one. */

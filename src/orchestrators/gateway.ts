@@ -55,6 +55,7 @@ export function makeGatewayClient({ http, now }: { http: Http; now: () => Date }
         timeoutMs: send.timeoutMs,
         maxBytes: maxAnswerBytes,
         signal,
+        ...(send.mayLeave === undefined ? {} : { mayLeave: send.mayLeave }),
       });
       if (answer.kind === 'failed') {
         const { phase, reason } = answer;

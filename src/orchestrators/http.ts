@@ -17,6 +17,11 @@ export type HttpCall = {
   /** What of the answer's body is read; the connection is dropped at the byte after it. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
+  /**
+   * Asked when the connection is ready and no byte of the request has left; false ends the exchange there. A connection
+   * may take seconds to come about, and what was true before it may be over.
+   */
+  readonly mayLeave?: () => boolean;
 };
 
 export type HttpAnswer = {
@@ -131,7 +136,16 @@ function exchange(
       call.signal.addEventListener('abort', onAbort);
       stream.once('request', (request: ClientRequest) => {
         outgoing = request;
-        request.once('socket', (given) => (socket = given));
+        request.once('socket', (given) => {
+          socket = given;
+          atLastMoment(agents, given, () => {
+            if (call.mayLeave?.() !== false) return;
+            resolve(notReceived(url.host, aborted));
+            answer.finish({ bodyBroken: true }, aborted);
+            given.destroy();
+            stream.destroy();
+          });
+        });
         // Node's own event: got announces an answer a moment later, and an error may come between.
         request.once('response', (head) => answer.onHead(head));
         request.once('upgrade', (head: IncomingMessage, given: Socket) => {
@@ -147,6 +161,12 @@ function exchange(
 }
 
 const aborted = { code: 'ABORT_ERR' };
+
+/** Runs `look` before the request's first byte: Node flushes it after this event, or in a later listener of `ready`. */
+function atLastMoment(agents: GuardedAgents, socket: Socket, look: () => void): void {
+  if (agents.isEstablished(socket)) look();
+  else socket.prependOnceListener('encrypted' in socket ? 'secureConnect' : 'connect', look);
+}
 
 type Collected = {
   onHead(head: IncomingMessage): void;

@@ -72,10 +72,8 @@ export async function sendClaimed(
       return settled(deps, task, claimed, target, { kind: 'notReceived', reason: found.reason });
     }
   }
-  // The last look before the socket is written: a paused process, a stop or a drained backend sends nothing.
-  const refusal = refusalBeforeWrite(deps, task, attempt.unknownSends > 0, target);
-  if (refusal !== null) return unsent(refusal);
   const outcome = await spawn(deps, client, target, task, claimed, signal);
+  if (typeof outcome === 'string') return unsent(outcome);
   return settled(deps, task, claimed, target, outcome);
 }
 
@@ -111,15 +109,22 @@ function refusalBeforeWrite(deps: SendDeps, task: Task, isUncertain: boolean, ta
   return null;
 }
 
-function spawn(
+/**
+ * The send itself, or why not a byte of it left: a paused process, a stop or a drained backend sends nothing. That is
+ * looked at before connecting and again right before the socket is written, for a connection may take seconds to come
+ * about, and a stop may have been answered meanwhile.
+ */
+async function spawn(
   deps: SendDeps,
   client: OrchestratorClient,
   target: Target,
   task: Task,
   claimed: Claimed,
   signal: AbortSignal,
-): Promise<Outcome> {
-  const { number } = claimed.attempt;
+): Promise<Outcome | string> {
+  const { number, unknown_sends: doubts } = claimed.attempt;
+  let refusal = refusalBeforeWrite(deps, task, doubts > 0, target);
+  if (refusal !== null) return refusal;
   const { token } = deps.tokens.sign(task.id, number, claimed.signingKeyId);
   const body = spawnBody(
     { ...task, attempt: number },
@@ -128,7 +133,7 @@ function spawn(
     claimed.callbackUrl,
     token,
   );
-  return client.spawn(
+  const outcome = await client.spawn(
     target,
     {
       taskId: task.id,
@@ -137,9 +142,14 @@ function spawn(
       body,
       traceparent: claimed.traceparent,
       timeoutMs: task.timeouts.dispatchMs,
+      mayLeave: () => {
+        refusal = refusalBeforeWrite(deps, task, doubts > 0, target);
+        return refusal === null;
+      },
     },
     signal,
   );
+  return refusal ?? outcome;
 }
 
 async function settled(

@@ -11,6 +11,7 @@ import {
   type HttpCall,
   type HttpFailure,
 } from '../../src/orchestrators/http.js';
+import { eventually } from '../support/eventually.js';
 import { guardWith, loopbackGuard, openCanary, type Canary } from '../support/guard.js';
 
 let http: Http;
@@ -149,6 +150,43 @@ describe('a request that was provably not received', () => {
     const answer = await post(canary.port, { signal: AbortSignal.abort() });
     expect(answer).toMatchObject({ phase: 'notReceived', reason: expect.stringContaining('stopped') });
     expect(canary.connections()).toBe(0);
+  });
+
+  test('held back at the last moment: connected, and not a byte has left', async () => {
+    let heard = 0;
+    const looks: number[] = [];
+    let connections = 0;
+    const port = await serve((socket) => {
+      connections += 1;
+      socket.on('data', (chunk: Buffer) => (heard += chunk.length));
+    });
+    const mayLeave = () => {
+      looks.push(heard);
+      return false;
+    };
+    const answer = await post(port, { mayLeave });
+    expect(answer).toMatchObject({ kind: 'failed', phase: 'notReceived' });
+    expect({ looks, heard }).toEqual({ looks: [0], heard: 0 });
+    // The end of the connection comes after everything that was written to it.
+    await eventually(() => expect([...sockets].map(({ destroyed }) => destroyed)).toEqual([true]));
+    expect({ connections, heard }).toEqual({ connections: 1, heard: 0 });
+  });
+
+  test('held back on a connection that is used again', async () => {
+    let heard = '';
+    const port = await serve((socket) => {
+      socket.on('data', (chunk: Buffer) => {
+        heard += chunk.toString('latin1');
+        if (heard.endsWith('}')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}');
+      });
+    });
+    expect(await post(port, { mayLeave: () => true })).toMatchObject({ kind: 'answer', httpStatus: 200 });
+    const before = heard;
+    const answer = await post(port, { mayLeave: () => false });
+    expect(answer).toMatchObject({ kind: 'failed', phase: 'notReceived' });
+    expect(await post(port, { mayLeave: () => true })).toMatchObject({ kind: 'answer', httpStatus: 200 });
+    expect(heard).toBe(before + before);
+    expect(sockets.size).toBe(2);
   });
 
   test('a credential that no header may carry is not quoted', async () => {
