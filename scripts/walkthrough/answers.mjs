@@ -8,7 +8,7 @@ const insides = /node_modules|SELECT |INSERT INTO|^\s+at .*:\d+:\d+/m;
 /** @param {any} record @param {{ what: string, path: string, method: string }} asked @param {any} answer */
 export function checkAlways(record, { what, path, method }, answer) {
   const { status, headers, text } = answer;
-  const isId = /^[A-Za-z0-9_.-]{1,200}$/.test(headers['x-request-id'] ?? '');
+  const isId = /^[A-Za-z0-9_.:-]{1,200}$/.test(headers['x-request-id'] ?? '');
   record.ok(`${what}: X-Request-Id`, isId, headers['x-request-id']);
   record.is(`${what}: X-Content-Type-Options`, headers['x-content-type-options'], 'nosniff');
   record.is(`${what}: X-Powered-By`, headers['x-powered-by'], undefined);

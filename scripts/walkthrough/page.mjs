@@ -114,13 +114,15 @@ export function withPlaceholders(text, places) {
     .replaceAll(/\bcb1\.[0-9a-f]{8}\.[A-Za-z0-9_-]{20,}/g, '<callback token>')
     .replaceAll(/("callback_token": ?")[^"]+"/g, '$1<callback token>"')
     .replaceAll(/\bmdk_[A-Za-z0-9_-]{43}\b/g, '<API key>')
-    .replaceAll(/("nextCursor": ?|cursor=)"?[A-Za-z0-9_-]{16,}"?/g, '$1<cursor>')
+    .replaceAll(/("nextCursor": ?|cursor=)"?[A-Za-z0-9_-]{6,}"?/g, '$1<cursor>')
     .replaceAll(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, '<time>')
     .replaceAll(/\b[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT/g, '<date>')
     .replaceAll(/("(?:latencyMs|ms)": ?)[\d.]+/g, '$1<ms>')
     .replaceAll(/\b00-[0-9a-f]{32}-[0-9a-f]{16}-\d\d\b/g, '<traceparent>')
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:<port>')
-    .replaceAll(/127\.0\.0\.1:\d{4,5}\b/g, '127.0.0.1:<port>');
+    .replaceAll(/127\.0\.0\.1:\d{4,5}\b/g, '127.0.0.1:<port>')
+    .replaceAll(/\bport \d{4,5}\b/g, 'port <port>')
+    .replaceAll(/("pid": ?)\d+/g, '$1<pid>');
 }
 
 /** @param {{ title: string, lines: { record: any, text: string }[] }[]} sections */

@@ -9,6 +9,7 @@ import { conventions } from './sections/conventions.mjs';
 import { converging } from './sections/converging.mjs';
 import { doubting } from './sections/doubting.mjs';
 import { ending } from './sections/ending.mjs';
+import { example } from './sections/example.mjs';
 import { following } from './sections/following.mjs';
 import { health } from './sections/health.mjs';
 import { input } from './sections/input.mjs';
@@ -31,7 +32,7 @@ export const sections = [
   { title: '4. Tasks', lines: [...tasks, ...repeating, ...changing, ...following] },
   { title: '4. Tasks: cancel, retry, clocks', lines: [...cancelling, ...ending] },
   { title: '5. Backends', lines: [...backends, ...health, ...choosing] },
-  { title: '6. What an Orchestrator is sent', lines: [...spawning, ...refusing, ...doubting] },
+  { title: '6. What an Orchestrator is sent', lines: [...spawning, ...refusing, ...doubting, ...example] },
   { title: '7. Callbacks', lines: [...calling, ...converging] },
   { title: '8. Operating', lines: [...keys, ...operating] },
   { title: '4. Tasks: stopping many', lines: stopping, width: 1 },

@@ -190,7 +190,10 @@ export const configuring = [
         'a level',
         t.system.logged().every(({ level }) => typeof level === 'string'),
       );
-      t.showValue('A line:', t.system.logged().find(({ event }) => event === 'process.started') ?? {});
+      t.showValue(
+        'A line:',
+        t.system.logged().find((line) => line.event === 'process.started' && line.process === 'web') ?? {},
+      );
     },
   ],
   [

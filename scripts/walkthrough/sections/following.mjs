@@ -94,7 +94,7 @@ export const following = [
       t.show(
         `\`\`\`sh\ncurl -sN $URL/v1/tasks/${id}/stream -H "Authorization: Bearer $KEY"\n\`\`\`\n\n\`\`\`\n${stream.text
           .split('\n')
-          .map((line) => line.slice(0, 150))
+          .map((line) => line.slice(0, 600))
           .join('\n')
           .trim()}\n\`\`\``,
       );

@@ -158,7 +158,7 @@ export const input = [
   [
     'Each limit holds on both sides of its edge',
     async (t) => {
-      for (const [pointer, name, good, bad] of edges) {
+      for (const [pointer, name, good, bad] of rows(edges)) {
         const body = { type: 'demo', context: 1, scheduledFor: later };
         const isShown = name === 'title';
         const { json } = await t.ask('POST', '/v1/tasks', {

@@ -79,7 +79,7 @@ export const operating = [
         await t.key({ scopes: all, workspaceId: 'ws-one' }),
       ];
       const [b, c] = [await t.key({ scopes: all }), await t.key({ scopes: all })];
-      const headers = { 'Idempotency-Key': `shared-${process.pid}` };
+      const headers = { 'Idempotency-Key': 'shared-4711' };
       const make = async ({ secret }) =>
         (
           await t.ask('POST', '/v1/tasks', {

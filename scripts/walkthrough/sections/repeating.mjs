@@ -6,7 +6,7 @@ export const repeating = [
   [
     'The same Idempotency-Key and body give the same task: 201, `Idempotency-Replayed: true`',
     async (t) => {
-      const headers = { 'Idempotency-Key': `order ${process.pid} ~!` };
+      const headers = { 'Idempotency-Key': 'order 4711 ~!' };
       const body = { type: 'demo', context: { a: 1 }, scheduledFor: later };
       const first = await t.ask('POST', '/v1/tasks', {
         body,
@@ -32,7 +32,7 @@ export const repeating = [
   [
     'The same key with another body is 422',
     async (t) => {
-      const headers = { 'Idempotency-Key': `other-${process.pid}` };
+      const headers = { 'Idempotency-Key': 'other-4711' };
       await t.ask('POST', '/v1/tasks', {
         body: { type: 'demo', context: { a: 1 }, scheduledFor: later },
         headers,
@@ -59,7 +59,7 @@ export const repeating = [
     'A key has 1 to 255 printable ASCII characters; a refused request leaves it free',
     async (t) => {
       const body = { type: 'demo', context: 1, scheduledFor: later };
-      for (const key of ['k'.repeat(255 - 6) + String(process.pid).padStart(6, '0'), `~${process.pid}`]) {
+      for (const key of ['k'.repeat(255), '~']) {
         await t.ask('POST', '/v1/tasks', {
           body,
           headers: { 'Idempotency-Key': key },
@@ -75,7 +75,7 @@ export const repeating = [
         });
         t.in(`status for the key ${JSON.stringify(key).slice(0, 20)}`, status, [400, 422]);
       }
-      const headers = { 'Idempotency-Key': `free-${process.pid}` };
+      const headers = { 'Idempotency-Key': 'free-4711' };
       await t.refuse('POST', '/v1/tasks', 422, null, { body: { ...body, priority: 9 }, headers });
       await t.ask('POST', '/v1/tasks', { body, headers, expect: 201 });
     },
@@ -83,7 +83,7 @@ export const repeating = [
   [
     'Twenty creates at once with one key make one task',
     async (t) => {
-      const headers = { 'Idempotency-Key': `race-${process.pid}` };
+      const headers = { 'Idempotency-Key': 'race-4711' };
       const body = { type: 'demo', context: 1, scheduledFor: later };
       const answers = await Promise.all(
         Array.from({ length: 20 }, () =>
@@ -102,7 +102,7 @@ export const repeating = [
     'A batch: one verdict an item, and one bad item spoils no other',
     async (t) => {
       const good = { type: 'demo', context: 1, scheduledFor: later };
-      const key = `batch-${process.pid}`;
+      const key = 'batch-4711';
       const items = [
         good,
         { type: 'demo' },
