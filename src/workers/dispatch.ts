@@ -39,6 +39,9 @@ export type Dispatch = {
 /** Ids that found no send place; more than this are left to the sweep. */
 const maxOverflow = 10_000;
 
+/** Well below the claims after which a task is set aside, so that the innocent never get there. */
+const doubtfulFromClaims = 2;
+
 export function makeDispatch(deps: DispatchDeps): Dispatch {
   const places = makePlaces({ total: 512, perBackend: 128 });
   const overflow = new Set<string>();
@@ -68,12 +71,13 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
 
   /**
    * Only what can be sent at once is claimed; the rest waits here as ids, which may be lost at any time. Of those
-   * that were claimed before and left no outcome one is in hand at a time: whichever ends this process is then
-   * alone, and no neighbour of it is counted as poison with it (P15).
+   * that were claimed twice and left no outcome one is in hand at a time: whichever ends this process is then alone,
+   * and no neighbour of it is counted as poison with it (P15). One crash alone says little about any of them: in turn,
+   * each for the length of its send, a hundred would take minutes behind a slow backend.
    */
   function takePlaces(plans: readonly SendPlan[]): SendPlan[] {
     return plans.filter(({ task, backendId }) => {
-      const isDoubtful = task.claims > 0;
+      const isDoubtful = task.claims >= doubtfulFromClaims;
       const mayGo = places.free(backendId) > 0 && !(isDoubtful && doubtful !== null);
       if (!mayGo) remember(task.id, isDoubtful ? doubts : overflow);
       if (!mayGo) return false;
