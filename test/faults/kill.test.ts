@@ -94,7 +94,8 @@ describe('a process that is killed in the middle of 1,000 tasks', () => {
     const recoveryMs = duplicates.map((spawn) => spawn.at - at);
     const [p50, p100] = [percentile(recoveryMs, 0.5), Math.max(...recoveryMs)];
     say('recovery of the tasks of a killed dispatch', { tasks: cut.length, p50, p100 });
-    expect(p50).toBeLessThanOrEqual(8_000);
+    // The lease's 6 s and a sweep; a busy machine needs longer for the sends themselves.
+    expect(p50).toBeLessThanOrEqual(10_000);
     expect(p100).toBeLessThanOrEqual(15_000);
   }, 90_000);
 

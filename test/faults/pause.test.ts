@@ -18,8 +18,8 @@ describe('a dispatcher that sleeps longer than its lease', () => {
     stub = await openStubProcess();
     system = await openSystem({ processes: { dispatch: 2 } });
     await addBackend(system, { name: 'stub', url: stub.url });
-    // No agent is started twice by asking: each send that is repeated is seen.
-    await stub.set({ asks: false });
+    // Nothing can be asked, and no agent says a word before the lease is over: what was in hand must be sent again.
+    await stub.set({ asks: false, stepMs: 9000 });
     load = openLoad(system);
   }, 60_000);
   afterAll(async () => {
@@ -33,6 +33,10 @@ describe('a dispatcher that sleeps longer than its lease', () => {
     const pausing = stub.killAt(sleeper!.pid, 'SIGSTOP', 200);
     const made = await load.create(400, { tag: 'pause', plan: 'complete' });
     const { inFlight, at } = await pausing;
+    await eventually(async () => expect((await stub.count()).spawns).toBeGreaterThanOrEqual(450), {
+      timeoutMs: 14_000,
+    });
+    await stub.set({ stepMs: 20 });
     await eventually(() => expect(Date.now() - at).toBeGreaterThan(pausedMs), { timeoutMs: pausedMs + 5000 });
     process.kill(sleeper!.pid, 'SIGCONT');
     await untilAllEnded(load, 'pause', 30_000);
@@ -47,6 +51,7 @@ describe('a dispatcher that sleeps longer than its lease', () => {
     for (const { taskId } of spawns) sends.set(taskId, (sends.get(taskId) ?? 0) + 1);
     say('dispatch stopped for 15 s', { inFlight, duplicates: duplicates.length });
     expect(breaches).toEqual([]);
+    expect(duplicates.length).toBeGreaterThanOrEqual(50);
     expect(Math.max(...sends.values())).toBeLessThanOrEqual(2);
     // One acceptance and one end a task, whoever told of it.
     const { body } = await load.get('/v1/tasks?tag=pause&limit=200');

@@ -72,8 +72,8 @@ describe('Valkey that is wiped, frozen and killed', () => {
     expect(load.answers.filter(({ status }) => status !== 201)).toEqual([]);
     expect(callbacks.filter(({ status }) => status !== 202)).toEqual([]);
     // On a machine that is busy with other things all is slow, also without a fault.
-    expect(slow.createP99Ms).toBeLessThan(Math.max(500, calm.createP99Ms * 3));
-    expect(slow.callbackP99Ms).toBeLessThan(Math.max(500, calm.callbackP99Ms * 3));
+    expect(slow.createP99Ms).toBeLessThan(Math.max(500, calm.createP99Ms * 5));
+    expect(slow.callbackP99Ms).toBeLessThan(Math.max(500, calm.callbackP99Ms * 5));
   }
 
   test('FLUSHALL four times in the middle of 1,000 tasks', async () => {
