@@ -12,7 +12,7 @@ export function filesIn(folder, ...endings) {
       if (entry.isDirectory()) return filesIn(path, ...endings);
       return endings.some((ending) => entry.name.endsWith(ending)) ? [path] : [];
     })
-    .toSorted();
+    .toSorted((a, b) => (a < b ? -1 : 1));
 }
 
 /** A Markdown table on stdout. */

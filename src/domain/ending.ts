@@ -5,10 +5,20 @@ import { isOpen, isTerminal, type Attempt, type AttemptOutcome } from './task.js
 
 /** The end of an attempt, and what its task, which may have waited for just that, makes of it. */
 
-/** No agent of this attempt lives any more, or nobody will ever know better: its slot is free. */
-export function endAttempt(draft: Draft, attempt: Attempt, outcome: AttemptOutcome): void {
+/**
+ * No agent of this attempt lives any more, or nobody will ever know better: its slot is free. `error` is what is told
+ * of that end; the doubts of earlier sends, and their statuses, are not.
+ */
+export function endAttempt(
+  draft: Draft,
+  attempt: Attempt,
+  outcome: AttemptOutcome,
+  error: string | null = null,
+): void {
   draft.setAttempt(attempt.number, {
     outcome,
+    error,
+    httpStatus: attempt.outcome === 'accepted' ? attempt.httpStatus : null,
     endedAt: draft.now,
     awaySince: null,
     askAt: null,

@@ -16,7 +16,8 @@ export function report(draft: Draft, event: Of<'reported'>, rules: Rules): undef
   const isCurrent = event.attempt === draft.task.attempt;
   if (attempt !== undefined) {
     learnId(draft, attempt, said.sessionId);
-    if (isOpen(attempt) && isEnding(said.status)) endAttempt(draft, attempt, said.status);
+    if (isOpen(attempt) && isEnding(said.status))
+      endAttempt(draft, attempt, said.status, said.error?.message);
   }
   if (isTerminal(draft.task.state)) {
     // Progress that its own end has overtaken still counts, or the order of arrival would show (P7).
@@ -70,7 +71,7 @@ function apply(draft: Draft, attempt: Attempt, said: Report, rules: Rules): void
     if (!moved && !progressed) draft.note('callback.duplicate', actor, { ...detail, status: said.status });
     return;
   }
-  endAttempt(draft, attempt, said.status);
+  endAttempt(draft, attempt, said.status, said.error?.message);
   switch (said.status) {
     case 'completed':
       if (said.hasResult) draft.setResult({ callbackId: said.callbackId });

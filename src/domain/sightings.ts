@@ -25,7 +25,7 @@ export function sight(draft: Draft, event: Of<'sighted'>, rules: Rules): Refusal
   const isCurrent =
     attempt.number === draft.task.attempt && attempt.reusable && !isTerminal(draft.task.state);
   learnId(draft, attempt, event.externalId);
-  if (isEnding(event.state)) endAttempt(draft, attempt, event.state);
+  if (isEnding(event.state)) endAttempt(draft, attempt, event.state, event.error?.message);
   if (isCurrent) {
     follow(draft, attempt, event, rules);
   } else if (isEnding(event.state)) {
@@ -76,10 +76,10 @@ export function miss(draft: Draft, event: Of<'missing'>, rules: Rules): Refusal 
   const missing = attempt.missing + 1;
   draft.setAttempt(attempt.number, { missing, askAt: event.askAt });
   if (missing < 2) return undefined;
-  endAttempt(draft, attempt, 'lost');
+  const message = 'the backend does not know the agent any more';
+  endAttempt(draft, attempt, 'lost', message);
   const spent = task.spent + 1;
   draft.set({ spent });
-  const message = 'the backend does not know the agent any more';
   if (spent < task.retry.maxAttempts) goBack(draft, attempt, rules, { outcome: 'lost', reason: message });
   else draft.end('FAILED', dispatcher, { code: 'LOST_BY_BACKEND', message, retryable: false });
   return undefined;

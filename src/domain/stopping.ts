@@ -68,7 +68,7 @@ function isOverdue(attempt: Attempt, awaySince: Date | null, now: Date, rules: R
 
 /** The slot is freed and the timeline says that the agent may still run; a cancelled task ends KILL_UNCONFIRMED. */
 function abandon(draft: Draft, attempt: Attempt, reason: string, actor: string = dispatcher): void {
-  endAttempt(draft, attempt, 'given_up');
+  endAttempt(draft, attempt, 'given_up', reason);
   draft.note('task.killGivenUp', actor, { reason }, attempt);
   const { task } = draft;
   if (isTerminal(task.state) || task.cancelRequestedAt === null || task.attempts.some(isOpen)) return;

@@ -29,13 +29,11 @@ const loopback = ['127.0.0.0/8', '::1/128'];
 export async function openServers(config: Config, log: (text: string) => void): Promise<Servers> {
   const dataDir = resolve(config.dataDir);
   const want = { postgres: config.databaseUrl === null, valkey: config.valkeyUrl === null };
-  const embedded =
-    want.postgres || want.valkey
-      ? await openEmbedded({ dataDir, valkeyServer: config.valkeyServer, want, log })
-      : null;
+  const isGiven = !want.postgres && !want.valkey;
+  const { valkeyServer } = config;
+  const embedded = isGiven ? null : await openEmbedded({ dataDir, valkeyServer, want, log });
   const versions = embedded?.versions ?? { postgres: null, valkey: null };
-  const databaseUrl = config.databaseUrl ?? embedded?.databaseUrl ?? '';
-  const valkeyUrl = config.valkeyUrl ?? embedded?.valkeyUrl ?? '';
+  const { databaseUrl = '', valkeyUrl = '' } = urlsOf(config, embedded);
   const adminApiKey = chooseAdminApiKey(config, dataDir, want.postgres);
   return {
     env: {
@@ -55,6 +53,13 @@ export async function openServers(config: Config, log: (text: string) => void): 
     close: async () => embedded?.close(),
   };
 }
+
+type Urls = { readonly databaseUrl: string | null; readonly valkeyUrl: string | null };
+
+const urlsOf = (given: Urls, embedded: Urls | null) => ({
+  databaseUrl: given.databaseUrl ?? embedded?.databaseUrl ?? undefined,
+  valkeyUrl: given.valkeyUrl ?? embedded?.valkeyUrl ?? undefined,
+});
 
 function describe(
   name: ServerFacts['name'],

@@ -231,9 +231,9 @@ const commands = {
     }),
 };
 
-process.on('message', async ({ id, command, given }) => {
+const carryOut = async ({ id, command, given }) =>
   process.send({ id, value: (await commands[command](given)) ?? null });
-});
+process.on('message', (message) => void carryOut(message));
 await listen();
 process.send({ id: 0, value: { port } });
 process.once('beforeExit', () => (isClosing = true));
