@@ -51,16 +51,19 @@ WITH input AS (
   SELECT * FROM json_to_recordset($1) AS i(
     ord integer, task_id text, version integer, backend_id text, number integer, idempotency_key text,
     callback_url text, signing_key_id text, traceparent text)
+-- Locked by key alone: a planner without statistics would rather walk all that is due.
+), locked AS (
+  SELECT id, version, seq, state, due_at, cancel_requested_at, leased_by, created_at, workspace_id
+  FROM tasks WHERE id = ANY($3) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 -- The tasks themselves: still due, nobody's, not stopped, with every callback folded; and we still live.
 ), picked AS (
-  SELECT i.*, t.seq FROM tasks t JOIN input i ON i.task_id = t.id
+  SELECT i.*, t.seq FROM locked t JOIN input i ON i.task_id = t.id
   WHERE t.state = 'PENDING' AND t.version = i.version AND t.due_at <= now() AND t.cancel_requested_at IS NULL
     AND ${unleased('t')}
     AND EXISTS (SELECT 1 FROM processes p WHERE p.id = $2 AND p.lease_until > clock_timestamp())
     AND NOT EXISTS (SELECT 1 FROM callbacks c WHERE c.task_id = t.id AND c.applied_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM fences f
       WHERE f.at >= t.created_at AND (f.workspace_id IS NULL OR f.workspace_id = t.workspace_id))
-  ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 -- An attempt that is open already has its slot, and is followed to its end also on a draining backend.
 ), ranked AS (
   SELECT p.*, a.number IS NOT NULL AND a.ended_at IS NULL AS is_open,
@@ -160,7 +163,11 @@ async function claimOn(
     signing_key_id: request.signingKeyId,
     traceparent: request.traceparent,
   }));
-  const rows = await sql.query<ClaimRow>(claimStatement, [JSON.stringify(input), processId]);
+  const rows = await sql.query<ClaimRow>(claimStatement, [
+    JSON.stringify(input),
+    processId,
+    requests.map(({ taskId }) => taskId),
+  ]);
   return rows.map((row) => ({
     taskId: row.task_id,
     attempt: row,

@@ -6,6 +6,7 @@ import { currentAttempt, type Task } from '../domain/task.js';
 import type { Ring } from '../queues/ring.js';
 import { makeClaims, type ClaimDeps, type SendPlan } from './claiming.js';
 import type { Mover } from './mover.js';
+import { makeOverflow } from './overflow.js';
 import { makePlaces } from './places.js';
 import { planBatch, type Plan } from './plan.js';
 import { sendClaimed, type SendDeps } from './send.js';
@@ -36,23 +37,28 @@ export type Dispatch = {
   idle(): Promise<void>;
 };
 
-/** Ids that found no send place; more than this are left to the sweep. */
-const maxOverflow = 10_000;
+/** Most tasks of one look that the overflow asks for. */
+const perLook = 128;
+
+/** Where a task waits that is to be routed anew. */
+const anyBackend = '';
 
 /** Well below the claims after which a task is set aside, so that the innocent never get there. */
 const doubtfulFromClaims = 2;
 
 export function makeDispatch(deps: DispatchDeps): Dispatch {
   const places = makePlaces({ total: 512, perBackend: 128 });
-  const overflow = new Set<string>();
+  const overflow = makeOverflow();
   const doubts = new Set<string>();
   let doubtful: string | null = null;
   const sends = new Map<string, Promise<void>>();
   const claims = makeClaims({ ...deps, isInHand: (taskId) => sends.has(taskId) });
   let pumping = false;
 
-  async function look(ids: readonly string[]): Promise<DispatchReport> {
-    if (!deps.lease.holds()) return { claimed: 0, held: 0, settled: Promise.resolve() };
+  async function look(rung: readonly string[]): Promise<DispatchReport> {
+    // Rings come doubled: what is being sent, or waits here for a place, needs no second look.
+    const ids = rung.filter((id) => !sends.has(id) && !overflow.has(id));
+    if (ids.length === 0 || !deps.lease.holds()) return { claimed: 0, held: 0, settled: Promise.resolve() };
     const [tasks, fleet] = await Promise.all([findDue(deps.db, ids), deps.fleet.look()]);
     const plans = planBatch(tasks, fleet);
     const placed = takePlaces(plans.filter((plan) => plan.kind === 'send'));
@@ -79,7 +85,8 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
     return plans.filter(({ task, backendId }) => {
       const isDoubtful = task.claims >= doubtfulFromClaims;
       const mayGo = places.free(backendId) > 0 && !(isDoubtful && doubtful !== null);
-      if (!mayGo) remember(task.id, isDoubtful ? doubts : overflow);
+      if (!mayGo && isDoubtful) doubts.add(task.id);
+      else if (!mayGo) overflow.add(backendId, task.id);
       if (!mayGo) return false;
       places.take(backendId);
       if (isDoubtful) doubtful = task.id;
@@ -149,26 +156,31 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
       });
       // Another backend may take it at once: no need to wait for the sweep.
       const goesOn = saved.kind === 'won' && saved.after.state === 'PENDING' && event.type === 'postponed';
-      if (goesOn && event.dueAt <= deps.fleet.now()) remember(taskId);
+      if (goesOn && event.dueAt <= deps.fleet.now()) overflow.add(anyBackend, taskId);
     } catch (error) {
       deps.logger.error('send.broken', { taskId, attempt, backendId, error });
       void claims.giveBack([taskId]);
     }
   }
 
-  function remember(taskId: string, among = overflow): void {
-    if (among.size < maxOverflow) among.add(taskId);
-  }
-
-  /** Goes on with what found no place, as soon as one is free; gathered, since many sends end together. */
+  /** Goes on with what found no place, as many as have one now; one look at a time, so that freed places gather. */
   function pump(): void {
-    if (pumping || deps.abort.aborted || (overflow.size === 0 && doubts.size === 0)) return;
+    if (pumping || deps.abort.aborted) return;
     pumping = true;
     setImmediate(() => {
-      pumping = false;
-      const ids = [...take(overflow, 200), ...take(doubts, doubtful === null ? 1 : 0)];
-      if (ids.length === 0) return;
-      look(ids).catch((error: unknown) => deps.logger.warn('dispatch.delayed', { error }));
+      const free = (backendId: string): number =>
+        backendId === anyBackend ? perLook : places.free(backendId);
+      const ids = [...overflow.take(free, perLook), ...takeOne(doubts, doubtful === null)];
+      const looked = ids.length === 0 ? null : look(ids);
+      if (looked === null) pumping = false;
+      else {
+        looked
+          .catch((error: unknown) => deps.logger.warn('dispatch.delayed', { error }))
+          .finally(() => {
+            pumping = false;
+            pump();
+          });
+      }
     });
   }
 
@@ -181,8 +193,9 @@ export function makeDispatch(deps: DispatchDeps): Dispatch {
   };
 }
 
-function take(ids: Set<string>, count: number): string[] {
-  const taken = [...ids].slice(0, count);
-  for (const id of taken) ids.delete(id);
-  return taken;
+function takeOne(ids: Set<string>, mayTake: boolean): string[] {
+  const [first] = ids;
+  if (first === undefined || !mayTake) return [];
+  ids.delete(first);
+  return [first];
 }

@@ -13,8 +13,9 @@ export type Mover = {
   moveSurely(request: AdvanceRequest, signal: AbortSignal): Promise<Advanced>;
 };
 
-const skippedTries = 40;
-const skippedWaitMs = 25;
+const skippedTries = 12;
+/** Soon at first, since most locks are held for one short transaction; about 1.5 s in all. */
+const skippedWaitMs = (tries: number): number => Math.min(10 * 2 ** (tries - 1), 200);
 
 export function makeMover(options: {
   readonly db: Db;
@@ -28,14 +29,14 @@ export function makeMover(options: {
       ringFor(db, results);
       return results;
     },
-    { rows: 200, bytes: 4 << 20, waitingBytes: 64 << 20, writers: 2 },
+    { rows: 200, bytes: 4 << 20, waitingBytes: 64 << 20 },
   );
 
   const move = async (request: AdvanceRequest): Promise<Advanced> => {
     for (let tries = 1; ; tries += 1) {
       const result = await gather(request);
       if (result.kind !== 'skipped' || tries >= skippedTries) return result;
-      await sleep(skippedWaitMs);
+      await sleep(skippedWaitMs(tries));
     }
   };
 
