@@ -35,3 +35,26 @@ export const attemptOf: (row: AttemptRow) => Attempt = makeReader<AttemptRow>(na
 /** One object for `json_to_recordset`. */
 export const attemptChanges = (taskId: string, attempt: Attempt): Record<string, unknown> =>
   toSnake({ ...attempt, taskId });
+
+/** The open attempts of a task and its current one, as JSON. */
+export const attemptsJson = (task: string): string => `
+SELECT json_agg(a ORDER BY a.number) FROM (
+  SELECT ${attemptColumns('a')} FROM attempts a
+  WHERE a.task_id = ${task}.id AND (a.ended_at IS NULL OR a.number = ${task}.attempt)) AS a`;
+
+type Instants = 'started_at' | 'ended_at' | 'away_since' | 'ask_at' | 'kill_due_at' | 'kill_since';
+export type AttemptJson = Omit<AttemptRow, Instants> & Record<Instants, string | null>;
+
+/** JSON knows no instants: they come as texts. */
+export function attemptOfJson(json: AttemptJson): Attempt {
+  const at = (text: string | null): Date | null => (text === null ? null : new Date(text));
+  return attemptOf({
+    ...json,
+    started_at: new Date(json.started_at ?? 0),
+    ended_at: at(json.ended_at),
+    away_since: at(json.away_since),
+    ask_at: at(json.ask_at),
+    kill_due_at: at(json.kill_due_at),
+    kill_since: at(json.kill_since),
+  });
+}

@@ -78,7 +78,6 @@ function rowOf(callback: NewCallback): Record<string, unknown> {
 
 /** A stored callback without its result, which stays in the database until the move that takes it. */
 export type StoredCallback = {
-  readonly taskId: string;
   readonly attempt: number;
   readonly report: Report;
   readonly repeats: number;
@@ -86,61 +85,53 @@ export type StoredCallback = {
   readonly verdict: string | null;
 };
 
-type CallbackRow = {
-  id: string;
-  task_id: string;
+/** A stored callback as JSON: what a fold needs of it, in the order in which they came. */
+export const unappliedJson = (taskId: string): string => `
+SELECT json_agg(c ORDER BY c.id) FROM (
+  SELECT id, attempt, status, event_id, session_id, sequence, progress_percent, progress_message, error_code,
+    error_message, error_retryable, result IS NOT NULL AS has_result, received_at, repeats, verdict
+  FROM callbacks WHERE task_id = ${taskId} AND applied_at IS NULL) AS c`;
+
+export type CallbackJson = {
+  id: number;
   attempt: number;
   status: Report['status'];
   event_id: string | null;
   session_id: string | null;
-  sequence: string | null;
+  sequence: number | null;
   progress_percent: number | null;
   progress_message: string | null;
   error_code: string | null;
   error_message: string | null;
   error_retryable: boolean | null;
   has_result: boolean;
-  received_at: Date;
+  received_at: string;
   repeats: number;
   verdict: string | null;
 };
 
-const unappliedStatement = {
-  name: 'unapplied-callbacks',
-  text: `
-SELECT id, task_id, attempt, status, event_id, session_id, sequence, progress_percent, progress_message,
-  error_code, error_message, error_retryable, result IS NOT NULL AS has_result, received_at, repeats, verdict
-FROM callbacks WHERE task_id = ANY($1) AND applied_at IS NULL
-ORDER BY task_id, id`,
-};
-
-/** The unapplied callbacks of tasks whose rows the caller has locked, in the order in which they came. */
-export async function unappliedOf(tx: Sql, taskIds: readonly string[]): Promise<readonly StoredCallback[]> {
-  const rows = await tx.query<CallbackRow>(unappliedStatement, [taskIds]);
-  return rows.map((row) => ({
-    taskId: row.task_id,
-    attempt: row.attempt,
-    report: reportOf(row),
-    repeats: row.repeats,
-    verdict: row.verdict,
-  }));
+export function storedOf(json: CallbackJson): StoredCallback {
+  const { attempt, repeats, verdict } = json;
+  return { attempt, repeats, verdict, report: reportOf(json) };
 }
 
-function reportOf(row: CallbackRow): Report {
+function reportOf(json: CallbackJson): Report {
   return {
-    callbackId: row.id,
-    status: row.status,
-    eventId: row.event_id,
-    sessionId: row.session_id,
-    sequence: row.sequence === null ? null : Number(row.sequence),
+    callbackId: String(json.id),
+    status: json.status,
+    eventId: json.event_id,
+    sessionId: json.session_id,
+    sequence: json.sequence,
     progress:
-      row.progress_percent === null ? null : { percent: row.progress_percent, message: row.progress_message },
-    error:
-      row.error_message === null
+      json.progress_percent === null
         ? null
-        : { code: row.error_code, message: row.error_message, retryable: row.error_retryable ?? false },
-    hasResult: row.has_result,
-    receivedAt: row.received_at,
+        : { percent: json.progress_percent, message: json.progress_message },
+    error:
+      json.error_message === null
+        ? null
+        : { code: json.error_code, message: json.error_message, retryable: json.error_retryable ?? false },
+    hasResult: json.has_result,
+    receivedAt: new Date(json.received_at),
   };
 }
 

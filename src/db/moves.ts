@@ -1,10 +1,10 @@
 import { advance, type Rules } from '../domain/advance.js';
 import type { Move, RefusalReason, ResultSource } from '../domain/draft.js';
 import type { TaskEvent, TimelineEntry } from '../domain/event.js';
-import type { Attempt, Task } from '../domain/task.js';
-import { unappliedOf, type StoredCallback } from './callbacks.js';
-import type { Db, Sql } from './pool.js';
-import { attemptColumns, attemptOf, type AttemptRow } from './attempt-row.js';
+import type { Task } from '../domain/task.js';
+import { attemptOfJson, attemptsJson, type AttemptJson } from './attempt-row.js';
+import { storedOf, unappliedJson, type CallbackJson, type StoredCallback } from './callbacks.js';
+import type { Db } from './pool.js';
 import { taskColumns, taskOf, type TaskRow } from './task-row.js';
 import { saveMoves, type FoldedTask } from './save-moves.js';
 
@@ -13,7 +13,7 @@ export type AdvanceRequest = { readonly taskId: string; readonly event: TaskEven
 
 /**
  * What became of a request. `before` is the row as it was read, so with stored callbacks folded both differ even
- * where the event was refused. `skipped`: another transaction holds the row; nothing was done, ask again.
+ * where the event was refused. `skipped`: another changed or holds the row; nothing was done, ask again.
  */
 export type Advanced =
   | { readonly kind: 'won'; readonly before: Task; readonly after: Task }
@@ -23,26 +23,25 @@ export type Advanced =
 
 export type AdvanceLimits = Pick<Rules, 'silenceMs' | 'giveUpAfterMs'>;
 
-const lockStatement = {
-  name: 'lock-tasks',
+/* One reading, of one instant: the row, its attempts, and what its Orchestrator said that nobody has folded yet. */
+const readStatement = {
+  name: 'read-tasks',
   text: `
-SELECT ${taskColumns('t')}, clock_timestamp() AS now
-FROM tasks t WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`,
+SELECT ${taskColumns('t')}, clock_timestamp() AS now, (${attemptsJson('t')}) AS attempts,
+  (${unappliedJson('t.id')}) AS callbacks
+FROM tasks t WHERE t.id = ANY($1) ORDER BY t.id`,
 };
 
-const attemptsStatement = {
-  name: 'attempts-of-tasks',
-  text: `
-SELECT ${attemptColumns('a')} FROM attempts a JOIN tasks t ON t.id = a.task_id
-WHERE a.task_id = ANY($1) AND (a.ended_at IS NULL OR a.number = t.attempt)
-ORDER BY a.task_id, a.number`,
+type ReadRow = TaskRow & {
+  now: Date;
+  attempts: AttemptJson[] | null;
+  callbacks: CallbackJson[] | null;
 };
-
-const existingStatement = { name: 'existing-tasks', text: 'SELECT id FROM tasks WHERE id = ANY($1)' };
 
 /**
- * The one way in which tasks move (I2): locks the rows in id order, folds what their callbacks said, applies
- * the events, and saves everything in one transaction. A row that another holds is skipped and harms no other.
+ * The one way in which tasks move (I2): reads the rows with their attempts and unapplied callbacks, folds what was
+ * said, applies the events, and saves everything by compare-and-set on the version that was read. What was changed
+ * meanwhile, or is held by another transaction, is skipped and harms no other.
  *
  * @returns one result a request, in order
  */
@@ -52,61 +51,19 @@ export async function advanceTasks(
   limits: AdvanceLimits,
 ): Promise<readonly Advanced[]> {
   if (requests.length === 0) return [];
-  const ids = [...new Set(requests.map(({ taskId }) => taskId))].sort();
-  const { results, missing } = await db.transaction(async (tx) => {
-    const rows = await tx.query<TaskRow & { now: Date }>(lockStatement, [ids]);
-    const locked = rows.map(({ id }) => id);
-    const known = locked.length === 0 ? emptyKnown : await readKnown(tx, locked);
-    const folded = new Map<string, FoldedTask>();
-    for (const row of rows) {
-      const task = taskOf(row, known.attempts.get(row.id) ?? []);
-      folded.set(row.id, foldCallbacks(task, known.callbacks.get(row.id) ?? [], { ...limits, now: row.now }));
-    }
-    const results = requests.map((request) => applyRequest(folded, request, limits));
-    await saveMoves(tx, [...folded.values()]);
-    return { results, missing: ids.filter((id) => !folded.has(id)) };
-  });
-  if (missing.length === 0) return results;
-  const existing = new Set(
-    (await db.query<{ id: string }>(existingStatement, [missing])).map(({ id }) => id),
+  const ids = [...new Set(requests.map(({ taskId }) => taskId))];
+  const rows = await db.query<ReadRow>(readStatement, [ids]);
+  const folded = new Map(
+    rows.map((row) => {
+      const task = taskOf(row, (row.attempts ?? []).map(attemptOfJson));
+      return [row.id, foldCallbacks(task, (row.callbacks ?? []).map(storedOf), { ...limits, now: row.now })];
+    }),
   );
+  const results = requests.map((request) => applyRequest(folded, request, limits));
+  const lost = await saveMoves(db, [...folded.values()]);
   return results.map((result, index) =>
-    result.kind === 'skipped' && !existing.has(requests[index]?.taskId ?? '') ? { kind: 'absent' } : result,
+    lost.has(requests[index]?.taskId ?? '') ? { kind: 'skipped' } : result,
   );
-}
-
-type Known = {
-  readonly attempts: ReadonlyMap<string, readonly Attempt[]>;
-  readonly callbacks: ReadonlyMap<string, readonly StoredCallback[]>;
-};
-const emptyKnown: Known = { attempts: new Map(), callbacks: new Map() };
-
-/** Read after the lock, in statements of their own: only then nothing can come between reading and saving. */
-async function readKnown(tx: Sql, ids: readonly string[]): Promise<Known> {
-  const attemptRows = await tx.query<AttemptRow>(attemptsStatement, [ids]);
-  const callbackRows = await unappliedOf(tx, ids);
-  return {
-    attempts: grouped(attemptRows, (row) => row.task_id, attemptOf),
-    callbacks: grouped(
-      callbackRows,
-      (row) => row.taskId,
-      (row) => row,
-    ),
-  };
-}
-
-function grouped<R, V>(
-  rows: readonly R[],
-  keyOf: (row: R) => string,
-  valueOf: (row: R) => V,
-): Map<string, V[]> {
-  const groups = new Map<string, V[]>();
-  for (const row of rows) {
-    const group = groups.get(keyOf(row));
-    if (group === undefined) groups.set(keyOf(row), [valueOf(row)]);
-    else group.push(valueOf(row));
-  }
-  return groups;
 }
 
 type FoldLimits = AdvanceLimits & { readonly now: Date };
@@ -171,7 +128,7 @@ function applyRequest(
   limits: AdvanceLimits,
 ): Advanced {
   const task = folded.get(taskId);
-  if (task === undefined) return { kind: 'skipped' };
+  if (task === undefined) return { kind: 'absent' };
   if (event === null) return { kind: 'won', before: task.before, after: task.after };
   const move = step(task, event, { ...limits, now: task.now });
   if (!move.ok) return { kind: 'refused', before: task.before, after: task.after, reason: move.reason };

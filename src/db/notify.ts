@@ -6,19 +6,37 @@ import type { Sql } from './pool.js';
 export const channels = ['tasks', 'backends', 'kills', 'release', 'fence'] as const;
 export type Channel = (typeof channels)[number];
 
-const notifyStatement = { name: 'notify', text: 'SELECT pg_notify($1, i) FROM unnest($2::text[]) AS i' };
+const notifyStatement = {
+  name: 'notify',
+  text: 'SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS bell(channel, payload)',
+};
 
 /** The server refuses payloads of 8,000 bytes; ids are some 32 bytes long. */
 const idsPerNotice = 200;
 
-/** Rings after a commit. A bell only (I1): its failure is nobody's failure, and it is never awaited for an answer. */
-export async function notify(sql: Sql, channel: Channel, ids: readonly string[]): Promise<void> {
+export type Notice = { readonly channel: Channel; readonly ids: readonly string[] };
+
+/** Rings after a commit. Bells only (I1): their failure is nobody's failure, and they are never awaited for an answer. */
+export async function notifyAll(sql: Sql, notices: readonly Notice[]): Promise<void> {
+  const bells = notices.flatMap(({ channel, ids }) =>
+    chunksOf(ids).map((payload) => [`mosaic_${channel}`, payload]),
+  );
+  if (bells.length === 0) return;
+  const columns = [bells.map(([channel]) => channel), bells.map(([, payload]) => payload)];
+  await sql.query(notifyStatement, columns).catch(() => undefined);
+}
+
+export function notify(sql: Sql, channel: Channel, ids: readonly string[]): Promise<void> {
+  return notifyAll(sql, [{ channel, ids }]);
+}
+
+/** Ids joined by commas; without any there is one empty payload, for a bell that needs none. */
+function chunksOf(ids: readonly string[]): string[] {
   const chunks: string[] = [];
   for (let start = 0; start < ids.length; start += idsPerNotice) {
     chunks.push(ids.slice(start, start + idsPerNotice).join(','));
   }
-  if (chunks.length === 0) chunks.push('');
-  await sql.query(notifyStatement, [`mosaic_${channel}`, chunks]).catch(() => undefined);
+  return chunks.length === 0 ? [''] : chunks;
 }
 
 export type Listener = { close(): Promise<void> };

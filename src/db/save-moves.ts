@@ -1,15 +1,15 @@
 import type { ResultSource } from '../domain/draft.js';
 import type { TimelineEntry } from '../domain/event.js';
 import type { Task, TaskState } from '../domain/task.js';
-import type { Sql } from './pool.js';
+import type { Db, Sql } from './pool.js';
 import { attemptChanges } from './attempt-row.js';
 import { taskChanges } from './task-row.js';
 
-/** A locked task with everything that was decided about it, ready to be saved. */
+/** A task as it was read, with everything that was decided about it, ready to be saved. */
 export type FoldedTask = {
   readonly before: Task;
   after: Task;
-  /** Database time of the statement that locked the row. */
+  /** Database time of the statement that read the row. */
   readonly now: Date;
   entries: TimelineEntry[];
   readonly results: ResultSource[];
@@ -19,19 +19,27 @@ export type FoldedTask = {
   metadata: string | null | undefined;
 };
 
+/* In id order, so that two batches cannot block each other; a row that another holds harms only itself (I9). */
+const locked = (ids: string): string =>
+  `SELECT id FROM tasks WHERE id = ANY(${ids}) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`;
+
 const waveStatement = {
   name: 'save-wave',
   text: `
+WITH locked AS (${locked('$2')})
 UPDATE tasks t SET state = i.state, version = t.version + 1
-FROM json_to_recordset($1) AS i(id text, version integer, state text)
-WHERE t.id = i.id AND t.version = i.version RETURNING t.id`,
+FROM json_to_recordset($1) AS i(id text, version integer, state text), locked l
+WHERE t.id = i.id AND t.version = i.version AND t.id = l.id RETURNING t.id`,
 };
 
-/* One statement for everything that a batch of moves writes; a move that lost its version writes nothing. */
+/*
+ * One statement for everything that a batch of moves writes. A move that lost its version, since the row was changed
+ * after it was read, writes nothing of itself: no row, no entry, no verdict (I2).
+ */
 const saveStatement = {
   name: 'save-moves',
   text: `
-WITH moved AS (
+WITH locked AS (${locked('$6')}), moved AS (
   UPDATE tasks t SET version = t.version + 1, state = i.state, seq = i.seq, priority = i.priority, tags = i.tags,
     wish = i.wish, scheduled_for = i.scheduled_for, deadline_at = i.deadline_at, due_at = i.due_at,
     leased_by = i.leased_by, claims = i.claims, spent = i.spent, failures = i.failures,
@@ -50,8 +58,8 @@ WITH moved AS (
     waiting_until timestamptz, lane text, order_at timestamptz, clock_at timestamptz, last_heard_at timestamptz,
     progress_percent real, progress_message text, progress_sequence bigint, error_code text, error_message text,
     error_retryable boolean, cancel_requested_at timestamptz, cancel_reason text, dispatched_at timestamptz,
-    started_at timestamptz, finished_at timestamptz, updated_at timestamptz)
-  WHERE t.id = i.id AND t.version = i.version
+    started_at timestamptz, finished_at timestamptz, updated_at timestamptz), locked l
+  WHERE t.id = i.id AND t.version = i.version AND t.id = l.id
   RETURNING t.id
 ), tried AS (
   UPDATE attempts a SET external_id = i.external_id, sends = i.sends, unknown_sends = i.unknown_sends,
@@ -62,24 +70,26 @@ WITH moved AS (
     task_id text, number integer, external_id text, sends integer, unknown_sends integer, outcome text,
     http_status smallint, error text, reusable boolean, ended_at timestamptz, away_since timestamptz,
     missing smallint, ask_at timestamptz, kill_due_at timestamptz, kill_since timestamptz, kill_tries integer,
-    kill_reason text)
+    kill_reason text) JOIN moved m ON m.id = i.task_id
   WHERE a.task_id = i.task_id AND a.number = i.number
 ), told AS (
   INSERT INTO task_events (task_id, seq, type, from_state, to_state, at, attempt, backend_id, actor, detail)
   SELECT task_id, seq, type, from_state, to_state, at, attempt, backend_id, actor, detail
   FROM json_to_recordset($3) AS i(
     task_id text, seq integer, type text, from_state text, to_state text, at timestamptz, attempt integer,
-    backend_id text, actor text, detail json)
+    backend_id text, actor text, detail json) JOIN moved m ON m.id = i.task_id
 ), ended AS (
   INSERT INTO task_results (task_id, result)
   SELECT i.task_id, coalesce(i.text, c.result)
-  FROM json_to_recordset($4) AS i(task_id text, text text, callback_id bigint)
+  FROM json_to_recordset($4) AS i(task_id text, text text, callback_id bigint) JOIN moved m ON m.id = i.task_id
   LEFT JOIN callbacks c ON c.id = i.callback_id
   WHERE coalesce(i.text, c.result) IS NOT NULL
 ), heard AS (
   UPDATE callbacks c SET applied_at = CASE WHEN c.repeats = i.repeats THEN now() END, verdict = i.verdict,
     repeats = c.repeats - i.repeats
-  FROM json_to_recordset($5) AS i(id bigint, verdict text, repeats integer) WHERE c.id = i.id
+  FROM json_to_recordset($5) AS i(task_id text, id bigint, verdict text, repeats integer)
+    JOIN moved m ON m.id = i.task_id
+  WHERE c.id = i.id
 )
 SELECT id FROM moved`,
 };
@@ -92,43 +102,85 @@ FROM json_to_recordset($1) AS i(task_id text, metadata text) WHERE p.task_id = i
 };
 
 /**
- * Saves what was decided about locked tasks. The trigger takes one legal step at a time, so a walk of several
- * steps is saved in waves: each wave one step of each task, all of them in the caller's transaction.
+ * Saves what was decided about tasks, by compare-and-set on the version that was read (I2): one statement, so one
+ * commit. The trigger takes one legal step at a time, so where a walk has several it is saved in waves, each wave one
+ * step of each task, in one transaction.
+ *
+ * @returns the ids of those that lost: changed or held by somebody, so that nothing of theirs was written
  */
-export async function saveMoves(tx: Sql, folded: readonly FoldedTask[]): Promise<void> {
+export async function saveMoves(db: Db, folded: readonly FoldedTask[]): Promise<ReadonlySet<string>> {
   const changed = folded.filter(({ before, after, entries, verdicts }) => {
     return after !== before || entries.length > 0 || verdicts.length > 0;
   });
-  if (changed.length === 0) return;
-  const versions = await saveWaves(tx, changed);
-  const moved = await tx.query<{ id: string }>(saveStatement, [
-    JSON.stringify(changed.map(({ after }) => ({ ...taskChanges(after), version: versions.get(after.id) }))),
+  if (changed.length === 0) return new Set();
+  const isWalk = changed.some(({ entries }) => statesOf(entries).length > 1);
+  const isPayload = changed.some(({ metadata }) => metadata !== undefined);
+  const won = await (isWalk || isPayload ? saveWhole(db, changed) : saveLast(db, changed, new Map()));
+  return new Set(changed.map(({ before }) => before.id).filter((id) => !won.has(id)));
+}
+
+function saveWhole(db: Db, changed: readonly FoldedTask[]): Promise<ReadonlySet<string>> {
+  return db.transaction(async (tx) => {
+    const versions = await saveWaves(tx, changed);
+    const left = changed.filter(({ before }) => versions.has(before.id));
+    const won = await saveLast(tx, left, versions);
+    await saveMetadata(
+      tx,
+      left.filter(({ before }) => won.has(before.id)),
+    );
+    return won;
+  });
+}
+
+/** The last step of each task with everything that belongs to its move. */
+async function saveLast(
+  sql: Sql,
+  changed: readonly FoldedTask[],
+  versions: ReadonlyMap<string, number>,
+): Promise<ReadonlySet<string>> {
+  const rows = changed.map(({ before, after }) => ({
+    ...taskChanges(after),
+    version: versions.get(before.id) ?? before.version,
+  }));
+  const moved = await sql.query<{ id: string }>(saveStatement, [
+    JSON.stringify(rows),
     JSON.stringify(changed.flatMap(attemptRows)),
     JSON.stringify(changed.flatMap(entryRows)),
     JSON.stringify(changed.flatMap(resultRows)),
-    JSON.stringify(changed.flatMap(({ verdicts }) => verdicts)),
+    JSON.stringify(changed.flatMap(verdictRows)),
+    changed.map(({ before }) => before.id),
   ]);
-  // The rows are locked, so a lost version can only mean that somebody wrote without the lock.
-  if (moved.length !== changed.length) throw new Error('a locked task was changed by another');
-  const metadata = changed.flatMap((task) =>
-    task.metadata === undefined ? [] : [{ task_id: task.after.id, metadata: task.metadata }],
-  );
-  if (metadata.length > 0) await tx.query(metadataStatement, [JSON.stringify(metadata)]);
+  return new Set(moved.map(({ id }) => id));
 }
 
-/** Saves all steps but each task's last; answers with the version that each task has then. */
+/** Saves all steps but each task's last; answers with the versions of those that are still in the race. */
 async function saveWaves(tx: Sql, folded: readonly FoldedTask[]): Promise<Map<string, number>> {
   const versions = new Map(folded.map(({ before }) => [before.id, before.version]));
   const walks = folded.map(({ before, entries }) => ({ id: before.id, states: statesOf(entries) }));
   const longest = Math.max(...walks.map(({ states }) => states.length));
   for (let wave = 0; wave < longest - 1; wave += 1) {
     const rows = walks
-      .filter(({ states }) => wave < states.length - 1)
-      .map(({ id, states }) => ({ id, version: versions.get(id), state: states[wave] }));
-    await tx.query(waveStatement, [JSON.stringify(rows)]);
-    for (const { id } of rows) versions.set(id, (versions.get(id) ?? 0) + 1);
+      .filter(({ id, states }) => wave < states.length - 1 && versions.has(id))
+      .map(({ id, states }) => ({ id, version: versions.get(id) ?? 0, state: states[wave] }));
+    const saved = await tx.query<{ id: string }>(waveStatement, [
+      JSON.stringify(rows),
+      rows.map(({ id }) => id),
+    ]);
+    const won = new Set(saved.map(({ id }) => id));
+    // Who lost the first wave must not meet its own guess of a version in a later one.
+    for (const { id, version } of rows) {
+      if (won.has(id)) versions.set(id, version + 1);
+      else versions.delete(id);
+    }
   }
   return versions;
+}
+
+async function saveMetadata(tx: Sql, won: readonly FoldedTask[]): Promise<void> {
+  const metadata = won.flatMap((task) =>
+    task.metadata === undefined ? [] : [{ task_id: task.after.id, metadata: task.metadata }],
+  );
+  if (metadata.length > 0) await tx.query(metadataStatement, [JSON.stringify(metadata)]);
 }
 
 const statesOf = (entries: readonly TimelineEntry[]): readonly TaskState[] =>
@@ -161,4 +213,8 @@ function resultRows({ after, results }: FoldedTask): Record<string, unknown>[] {
       ? { task_id: after.id, text: source.text }
       : { task_id: after.id, callback_id: source.callbackId },
   );
+}
+
+function verdictRows({ after, verdicts }: FoldedTask): Record<string, unknown>[] {
+  return verdicts.map((verdict) => ({ task_id: after.id, ...verdict }));
 }

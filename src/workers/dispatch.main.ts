@@ -83,8 +83,16 @@ runProcess('dispatch', async (proc) => {
   const refresh = setInterval(() => void fleet.look().catch(() => undefined), 1000);
   proc.onClose('refresh', () => clearInterval(refresh));
 
+  // Rings that come while a look is under way are looked at together (I9).
+  const lookAt = makeGather<string, void>(
+    async (ids) => {
+      await dispatch.look(ids);
+      return ids.map(() => undefined);
+    },
+    { rows: 200, bytes: 1 << 20, waitingBytes: 8 << 20, writers: 2 },
+  );
   const look = async (ids: readonly string[]): Promise<void> => {
-    await dispatch.look(ids);
+    await Promise.all(ids.map(lookAt));
   };
   const fallback = startFallback({
     ...{ ring, logger, everyMs: config.sweepIntervalMs },
@@ -98,7 +106,7 @@ runProcess('dispatch', async (proc) => {
   const worker = openRingWorker<RingData>({
     ...{ url: valkeyUrl, prefix: config.queuePrefix, logger },
     queue: 'dispatch',
-    concurrency: 4,
+    concurrency: 8,
     work: ({ ids }) => look(ids),
   });
   proc.onClose('worker', () => worker.close());

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeGather } from '../db/gather.js';
 import { advanceTasks, type Advanced, type AdvanceLimits, type AdvanceRequest } from '../db/moves.js';
-import { notify } from '../db/notify.js';
+import { notifyAll } from '../db/notify.js';
 import { isDataError, type Db } from '../db/pool.js';
 import type { Logger } from '../logger.js';
 
@@ -64,9 +64,11 @@ function ringFor(db: Db, results: readonly Advanced[]): void {
     (result): result is Moved => 'after' in result && result.after !== result.before,
   );
   if (moved.length === 0) return;
-  void notify(db, 'tasks', [...new Set(moved.map(({ after }) => after.id))]);
-  if (moved.some(ordersKill)) void notify(db, 'kills', []);
-  if (moved.some(freesPlace)) void notify(db, 'release', []);
+  void notifyAll(db, [
+    { channel: 'tasks', ids: [...new Set(moved.map(({ after }) => after.id))] },
+    ...(moved.some(ordersKill) ? [{ channel: 'kills', ids: [] } as const] : []),
+    ...(moved.some(freesPlace) ? [{ channel: 'release', ids: [] } as const] : []),
+  ]);
 }
 
 type Moved = Extract<Advanced, { after: unknown }>;

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { insertCallbacks, unappliedOf } from '../../src/db/callbacks.js';
+import { insertCallbacks, storedOf, unappliedJson, type CallbackJson } from '../../src/db/callbacks.js';
 import { openDb, type Db } from '../../src/db/pool.js';
 import { insertTasks } from '../../src/db/tasks.js';
 import { openTestDatabase, type TestDatabase } from '../support/database.js';
@@ -107,7 +107,13 @@ describe('insertTasks', () => {
 });
 
 describe('insertCallbacks', () => {
-  const stored = (id: string) => db.transaction((tx) => unappliedOf(tx, [id]));
+  const stored = async (id: string) => {
+    const [row] = await db.query<{ said: CallbackJson[] | null }>(
+      { text: `SELECT (${unappliedJson('$1')}) AS said` },
+      [id],
+    );
+    return (row?.said ?? []).map(storedOf);
+  };
 
   test('keeps callbacks in the order in which they came, with what they said', async () => {
     const said = ['running', 'progress', 'failed'] as const;

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Client, escapeLiteral } from 'pg';
 import { findLapsed, findUnsettledOnRemoved, takeKills, takeSilent } from '../../src/db/agents.js';
-import { unappliedOf } from '../../src/db/callbacks.js';
 import { claim } from '../../src/db/claim.js';
 import { findDue, findUnapplied, findUnrung } from '../../src/db/due.js';
 import { listFenced } from '../../src/db/fences.js';
@@ -128,7 +127,6 @@ describe('the plan of a hot statement reads no whole table', () => {
     ['what is due of a ring', (sql) => findDue(sql, ids)],
     ['the sweep', (sql) => findUnrung(sql, 1000, 500)],
     ['the sweep of callbacks', (sql) => findUnapplied(sql, 1000, 500)],
-    ['the callbacks of locked tasks', (sql) => unappliedOf(sql, ids)],
     [
       'a fold and a move',
       (sql) =>
