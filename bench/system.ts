@@ -45,11 +45,14 @@ export async function openBenchSystem(): Promise<BenchSystem> {
     ADMIN_API_KEY: key,
     ENCRYPTION_KEY: randomBytes(32).toString('base64'),
     BACKEND_ALLOW_CIDRS: '127.0.0.0/8',
-    HEALTH_INTERVAL_MS: '1000',
   };
   const log = openSync(join(dataDir, 'processes.log'), 'a');
   const start = (file: string): ChildProcess =>
-    fork(join(built, file), { env, stdio: ['ignore', log, log, 'ipc'] });
+    fork(join(built, file), {
+      env,
+
+      stdio: ['ignore', log, log, 'ipc'],
+    });
   await ended(start('src/db/release.main.js'));
   const children = Object.entries(mains).map(([name, file]) => [name, start(file)] as const);
   const stub = fork(join(built, 'bench/stub.main.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });

@@ -35,8 +35,10 @@ type FleetRow = Omit<BackendRow, 'auth_secret' | 'id'> & { id: string | null; in
 
 /** Every backend with the attempts whose agent may live on it, and the lanes in which tasks wait; a picture of one instant. */
 export async function findFleet(sql: Sql): Promise<Fleet> {
-  const rows = await sql.query<FleetRow>(fleetStatement);
-  const lanes = await sql.query<{ lane: string }>(lanesStatement);
+  const [rows, lanes] = await Promise.all([
+    sql.query<FleetRow>(fleetStatement),
+    sql.query<{ lane: string }>(lanesStatement),
+  ]);
   const backends = rows.flatMap(({ id, ...row }): BackendLoad[] =>
     id === null ? [] : [{ ...backendOf({ ...row, id }), inFlight: row.in_flight }],
   );

@@ -13,7 +13,7 @@ export function makeRemoved(deps: {
 }): Duty {
   return {
     name: 'removed',
-    everyMs: 2000,
+    everyMs: 10_000,
     wakenBy: 'backends',
     restMs: 250,
     async runOnce() {

@@ -67,8 +67,8 @@ runProcess('scheduler', async (proc) => {
     logger,
   });
   proc.onClose('listener', () => listener.close());
-  // Database time and modes must stay fresh for the duties that only look at single backends.
-  const refresh = setInterval(() => void fleet.look().catch(() => undefined), 1000);
+  // The duties reckon database time by the last picture: it must not grow old.
+  const refresh = setInterval(() => void fleet.look().catch(() => undefined), 5000);
   proc.onClose('refresh', () => clearInterval(refresh));
 
   const ping = makePing({ db, fleet, clients, logger, policy: config.health });

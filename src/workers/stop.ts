@@ -35,7 +35,7 @@ export function makeStops(deps: { readonly db: Db; readonly mover: Mover }): Dut
 
   return {
     name: 'stop',
-    everyMs: 1000,
+    everyMs: 5000,
     wakenBy: 'fence',
     async runOnce(signal) {
       let stopped = 0;
