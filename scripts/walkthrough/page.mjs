@@ -122,6 +122,7 @@ export function withPlaceholders(text, places) {
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:<port>')
     .replaceAll(/127\.0\.0\.1:\d{4,5}\b/g, '127.0.0.1:<port>')
     .replaceAll(/\bport \d{4,5}\b/g, 'port <port>')
+    .replaceAll(/"stack":"(?:[^"\\]|\\.)*"/g, '"stack":"<stack>"')
     .replaceAll(/("pid": ?)\d+/g, '$1<pid>');
 }
 
