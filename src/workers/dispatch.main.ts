@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { saveLessons, type TaughtLesson } from '../db/backend-health.js';
 import { findUnrung } from '../db/due.js';
 import { makeGather } from '../db/gather.js';
@@ -51,6 +52,7 @@ runProcess('dispatch', async (proc) => {
     if (isNews) await learn(lesson).catch((error: unknown) => logger.warn('lesson.lost', { error }));
   };
   const abort = new AbortController();
+  setMaxListeners(0, abort.signal); // one for each send under way
   const dispatch = makeDispatch({
     ...{ db, ring, lease, fleet, teach, logger, ...limits },
     clients,

@@ -237,7 +237,7 @@ describe('events, attempts and the stream', () => {
         sends: 1,
         outcome: expect.any(String),
         httpStatus: null,
-        error: null,
+        error: 'no',
         startedAt: expect.any(String),
         endedAt: expect.any(String),
       },

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { openDb } from '../../src/db/pool.js';
 import { openLease } from '../../src/db/processes.js';
 import { insertTasks } from '../../src/db/tasks.js';
@@ -92,6 +93,7 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
     const id = makeId('proc', Date.now(), randomBytes(10));
     const lease = await openLease({ url: database.url, name: 'dispatch', id, logger: silent });
     const abort = new AbortController();
+    setMaxListeners(0, abort.signal);
     const isDoomed = doom.claimsOnly === true || doom.diesAt !== undefined;
     const doomed = openDoomed(clients, doom.diesAt ?? null, abort.signal);
     const dispatch = makeDispatch({

@@ -113,7 +113,8 @@ describe('routing and limits', () => {
     expect(times.length).toBeLessThanOrEqual(62);
     for (let from = 0; from <= 2300; from += 100) {
       const within = times.filter((at) => at >= from && at < from + 500).length;
-      expect(within).toBeLessThanOrEqual(13);
+      // Ten, and what a stall of the machine may push together; without the limit it were all at once.
+      expect(within).toBeLessThanOrEqual(17);
     }
     await Promise.all(dispatchers.map((one) => one.idle()));
   });
