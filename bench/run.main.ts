@@ -25,6 +25,8 @@ try {
   const idle = used(idleFrom, all()).reduce((sum, [, seconds]) => sum + seconds, 0) / 10;
   print(`idle             ${(idle * 100).toFixed(2)} % of one core, the service's processes together`);
 
+  // What follows is about a service that runs, not about one whose code was never called.
+  await closedLoop(system, 2000, 16);
   for (const [perSecond, seconds] of [
     [50, 10],
     [200, 5],
