@@ -69,7 +69,6 @@ export type BackendInput = z.output<typeof backendInput>;
 
 /** A backend that is tried before it is saved may still lack a name. */
 export const backendTrial = backendInput.extend({ name: settings.name.optional() });
-export type BackendTrial = z.output<typeof backendTrial>;
 
 export const backendChange = z.strictObject({
   name: settings.name.optional(),

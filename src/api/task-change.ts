@@ -193,31 +193,22 @@ async function retryOnce(tx: Sql, original: TaskView, exchange: Exchange): Promi
 
 /** The same task, without what belonged to its time: no schedule, no deadline that is over. */
 function againOf({ task, context, metadata }: TaskView, actor: string): NewTask {
-  const {
-    type,
-    title,
-    reference,
-    workspaceId,
-    priority,
-    tags,
-    wish,
-    timeouts,
-    retry: policy,
-    notifyUrl,
-  } = task;
+  const { type, title, reference, workspaceId, priority, tags, wish, timeouts, retry, notifyUrl } = task;
   return {
-    type,
-    title,
-    reference,
-    workspaceId,
-    priority,
-    tags,
-    wish,
-    timeouts,
-    notifyUrl,
-    context,
-    metadata,
-    retry: policy,
+    ...{
+      type,
+      title,
+      reference,
+      workspaceId,
+      priority,
+      tags,
+      wish,
+      timeouts,
+      retry,
+      notifyUrl,
+      context,
+      metadata,
+    },
     id: nextId(),
     retryOf: task.id,
     createdBy: actor,

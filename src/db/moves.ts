@@ -1,6 +1,7 @@
-import { advance, type Rules } from '../domain/advance.js';
+import { advance } from '../domain/advance.js';
 import type { Move, RefusalReason, ResultSource } from '../domain/draft.js';
 import type { TaskEvent, TimelineEntry } from '../domain/event.js';
+import type { Rules } from '../domain/rules.js';
 import type { Task } from '../domain/task.js';
 import { attemptOfJson, attemptsJson, type AttemptJson } from './attempt-row.js';
 import { storedOf, unappliedJson, type CallbackJson, type StoredCallback } from './callbacks.js';

@@ -8,8 +8,6 @@ import { miss, sight } from './sightings.js';
 import { giveUpKill, quarantine, requestCancel, runOut, takeKillAnswer } from './stopping.js';
 import type { Task } from './task.js';
 
-export type { Rules };
-
 /**
  * The one place that decides about a task (I2): what an event makes of it, or why it changes nothing.
  * Pure; the caller saves the move by compare-and-set and calls again on a lost one.

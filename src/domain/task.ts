@@ -22,10 +22,6 @@ export type Waiting = {
   readonly until: Date | null;
 };
 
-/** Reasons that wait for a backend: such a task is held, has no due time, and is release's to free. */
-export const heldReasons = ['no_backend', 'backend_down', 'backend_full', 'rate_limited', 'paused'] as const;
-export type HeldReason = (typeof heldReasons)[number];
-
 /** What the producer asked for; an empty wish fits every backend. */
 export type BackendWish = {
   readonly id?: string | undefined;

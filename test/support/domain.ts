@@ -1,4 +1,4 @@
-import type { Rules } from '../../src/domain/advance.js';
+import type { Rules } from '../../src/domain/rules.js';
 import type { BackendLoad } from '../../src/domain/backend.js';
 import { advance } from '../../src/domain/advance.js';
 import type { Move, RefusalReason } from '../../src/domain/draft.js';

@@ -28,6 +28,7 @@ import { makeRemoved } from '../../src/workers/removed.js';
 import { makeSweep } from '../../src/workers/sweep.js';
 import { makeTransitions } from '../../src/workers/transitions.js';
 import { openTestDatabase } from './database.js';
+import { aNewCallback } from './rows.js';
 
 export const silent: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 
@@ -176,9 +177,7 @@ export async function openPipeline(options: { silenceMs?: number; giveUpAfterMs?
       attempt: number,
       said: Partial<NewCallback> & Pick<NewCallback, 'status'>,
     ): Promise<void> {
-      await insertCallbacks(db, [
-        { ...emptyCallback, dedupeKey: makeId('any', Date.now(), randomBytes(10)), ...said, taskId, attempt },
-      ]);
+      await insertCallbacks(db, [aNewCallback(taskId, { ...said, attempt })]);
     },
     async task(id: string): Promise<Task> {
       const [row] = await db.query<TaskRow>(
@@ -253,17 +252,4 @@ const backendFields: Omit<BackendFields, 'name'> = {
   maxDispatchesPerMinute: null,
   mode: 'active',
   health: 'up',
-};
-
-const emptyCallback: Omit<NewCallback, 'taskId' | 'attempt' | 'dedupeKey' | 'status'> = {
-  eventId: null,
-  sessionId: null,
-  sequence: null,
-  occurredAt: null,
-  progressPercent: null,
-  progressMessage: null,
-  errorCode: null,
-  errorMessage: null,
-  errorRetryable: null,
-  result: null,
 };
